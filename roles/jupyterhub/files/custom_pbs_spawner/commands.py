@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""External commands: argument lists without a shell, a small environment, an end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+# Named one by one: nothing of the hub's own environment (tokens, keys) may reach a command.
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C"}
+
+_forsaken: set[asyncio.Task[None]] = set()
+
+
+class CommandTimeoutError(Exception):
+    """The command did not end in time and was killed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it printed, bytes that are not UTF-8 replaced."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+async def run(argv: Sequence[str], *, stdin: str = "", timeout: float) -> Result:  # noqa: ASYNC109
+    """Run a command to its end, at most `timeout` seconds.
+
+    Its working directory is `/`: the hub's own may be closed to the user the command runs as.
+    Raises CommandTimeoutError, and OSError when the command cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = await asyncio.wait_for(process.communicate(stdin.encode()), timeout)
+    except TimeoutError:
+        raise CommandTimeoutError(f"{argv[0]} did not answer within {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            _kill(process)
+    status = process.returncode if process.returncode is not None else -1
+    return Result(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill a command with all its children, and collect it when it is dead.
+
+    A process under sudo belongs to root and may not be killed from here; it is then left to
+    its own end. A `command_timeout` in the sudo rule bounds that.
+    """
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        log.warning("Process %d does not end and may not be killed from here.", process.pid)
+    task = asyncio.ensure_future(_collect(process))
+    _forsaken.add(task)
+    task.add_done_callback(_forsaken.discard)
+
+
+async def _collect(process: asyncio.subprocess.Process) -> None:
+    await process.wait()
