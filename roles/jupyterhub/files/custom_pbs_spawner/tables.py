@@ -7,6 +7,7 @@ Used on the control node before anything is touched, and by the hub when it load
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -161,7 +162,8 @@ def _sentences(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         elif problem["type"] == "value_error":
             yield f'field "{field}": {problem["ctx"]["error"]}; {_HINTS[field]}.'
         else:
-            yield f'field "{field}": {repr(problem["input"])[:80]} is not accepted; {_HINTS[field]}.'
+            shown = repr(problem["input"])[:80]
+            yield f'field "{field}": {shown} is not accepted; {_HINTS[field]}.'
 
 
 def _queue_problems(profile: Profile, queues: Mapping[str, Queue]) -> Iterator[str]:
@@ -183,3 +185,19 @@ def _queue_problems(profile: Profile, queues: Mapping[str, Queue]) -> Iterator[s
                 f'field "{field}": {text(value)} is above the limit of queue {queue.name}; '
                 f"write at most {text(limit)}."
             )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the files that are named: `python -m custom_pbs_spawner.tables profiles.json`."""
+    status = 0
+    for name in arguments:
+        try:
+            load_profiles(Path(name))
+        except TableError as error:
+            print(error, file=sys.stderr)
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

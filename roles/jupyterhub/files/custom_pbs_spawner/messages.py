@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What researchers read, in English and Spanish."""
+
+from __future__ import annotations
+
+LANGUAGES = ("en", "es")
+
+_TEXTS: dict[str, tuple[str, str]] = {
+    # The menu
+    "menu": ("Where should the notebook run?", "¿Dónde debe ejecutarse el cuaderno?"),
+    "core": ("1 core", "1 núcleo"),
+    "cores": ("{count} cores", "{count} núcleos"),
+    "memory": ("{amount} of memory", "{amount} de memoria"),
+    "up_to": ("up to {time}", "hasta {time}"),
+    "hour": ("1 hour", "1 hora"),
+    "hours": ("{count} hours", "{count} horas"),
+    "minute": ("1 minute", "1 minuto"),
+    "minutes": ("{count} minutes", "{count} minutos"),
+    "second": ("1 second", "1 segundo"),
+    "seconds": ("{count} seconds", "{count} segundos"),
+    "and": ("{first} and {second}", "{first} y {second}"),
+    "queue": ("queue {queue}", "cola {queue}"),
+    "local": (
+        "A small server for light work, at once and without the queue. "
+        "It shares its machine with everybody.",
+        "Un servidor pequeño para tareas ligeras, al momento y sin cola. "
+        "Comparte la máquina con todos.",
+    ),
+    # A choice that is refused
+    "no_profile": (
+        "Choose a profile. There are: {profiles}.",
+        "Elija un perfil. Los que hay: {profiles}.",
+    ),
+    "unknown_profile": (
+        "There is no profile {profile}. There are: {profiles}.",
+        "No existe el perfil {profile}. Los que hay: {profiles}.",
+    ),
+    "only_profile": (
+        'Only "profile" can be chosen, and it is one word. There are: {profiles}.',
+        'Solo se puede elegir "profile", y es una palabra. Los que hay: {profiles}.',
+    ),
+    "no_table": (
+        "The profiles cannot be read at the moment. Please tell an administrator.",
+        "Los perfiles no se pueden leer en este momento. Avise a un administrador.",
+    ),
+    # While the job starts
+    "submitting": ("Submitting the job to the queue…", "Enviando el trabajo a la cola…"),
+    "queued": (
+        "Job {job} waits in queue {queue} since {waited}.",
+        "El trabajo {job} espera en la cola {queue} desde hace {waited}.",
+    ),
+    "remark": ("The queue says: {comment}", "La cola dice: {comment}"),
+    "held": (
+        "Job {job} is held in the queue since {waited}; "
+        "it starts when you or an administrator release it.",
+        "El trabajo {job} está retenido en la cola desde hace {waited}; "
+        "empezará cuando usted o un administrador lo libere.",
+    ),
+    "starting": (
+        "Job {job} has started on {host}; JupyterLab is starting there…",
+        "El trabajo {job} ha empezado en {host}; allí se está iniciando JupyterLab…",
+    ),
+    "listening": ("JupyterLab answers on {host}.", "JupyterLab responde en {host}."),
+    "silent": (
+        "The queue does not answer at the moment. Job {job} is not lost; waiting…",
+        "La cola no responde en este momento. El trabajo {job} no se ha perdido; esperando…",
+    ),
+    "removing": (
+        "Removing job {job} from the queue…",
+        "Retirando el trabajo {job} de la cola…",
+    ),
+    # Why it did not start
+    "refused": (
+        "The queue did not accept the job: {answer}",
+        "La cola no ha aceptado el trabajo: {answer}",
+    ),
+    "not_permitted": (
+        "The hub may not submit jobs in your name. Please tell an administrator.",
+        "El servidor no puede enviar trabajos en su nombre. Avise a un administrador.",
+    ),
+    "unreachable": (
+        "The queue does not answer, so no job was submitted. Try again in a few minutes.",
+        "La cola no responde y no se ha enviado ningún trabajo. "
+        "Inténtelo de nuevo dentro de unos minutos.",
+    ),
+    "unreadable": (
+        "The queue gave an answer that makes no sense. Please tell an administrator.",
+        "La cola ha dado una respuesta sin sentido. Avise a un administrador.",
+    ),
+    "no_script": (
+        "The job could not be written. Please tell an administrator.",
+        "No se ha podido escribir el trabajo. Avise a un administrador.",
+    ),
+    "too_long": (
+        "The job did not start within {waited} and was removed from the queue. "
+        "Try again later, or choose a smaller profile.",
+        "El trabajo no ha empezado en {waited} y se ha retirado de la cola. "
+        "Inténtelo más tarde o elija un perfil menor.",
+    ),
+    "ended": (
+        "Job {job} ended before the notebook was ready.",
+        "El trabajo {job} ha terminado antes de que el cuaderno estuviera listo.",
+    ),
+    "ended_status": (
+        "Job {job} ended with exit status {status} before the notebook was ready.",
+        "El trabajo {job} ha terminado con estado de salida {status} "
+        "antes de que el cuaderno estuviera listo.",
+    ),
+    "ended_deleted": (
+        "Job {job} was deleted before the notebook was ready.",
+        "El trabajo {job} se ha borrado antes de que el cuaderno estuviera listo.",
+    ),
+    "ended_walltime": (
+        "Job {job} used up its time before the notebook was ready.",
+        "El trabajo {job} ha agotado su tiempo antes de que el cuaderno estuviera listo.",
+    ),
+    "log": ("Its output is in {log}.", "Su salida está en {log}."),
+}
+
+
+def text(language: str, key: str, **values: object) -> str:
+    """One message. Values are inserted as they are: escape them where HTML is made."""
+    return _TEXTS[key][LANGUAGES.index(language)].format(**values)
+
+
+def count(language: str, unit: str, number: int) -> str:
+    """`1 core`, `4 cores`; `unit` is the singular key."""
+    return text(language, unit if number == 1 else f"{unit}s", count=number)
+
+
+def duration(language: str, seconds: float) -> str:
+    """A length of time in its two largest units: `24 hours`, `1 hour and 30 minutes`."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [
+        count(language, unit, number)
+        for unit, number in (("hour", hours), ("minute", minutes), ("second", rest))
+        if number
+    ][:2]
+    if not parts:
+        return count(language, "second", 0)
+    return parts[0] if len(parts) == 1 else text(language, "and", first=parts[0], second=parts[1])
+
+
+def choose_language(accept_language: str, default: str) -> str:
+    """The language a browser prefers among ours, from its Accept-Language header."""
+    ranked: list[tuple[float, str]] = []
+    for part in accept_language[:1000].split(","):
+        tag, _, weight = part.partition(";")
+        try:
+            quality = float(weight.strip().removeprefix("q=")) if weight else 1.0
+        except ValueError:
+            continue
+        language = tag.strip().lower().partition("-")[0]
+        if language in LANGUAGES and quality > 0:
+            ranked.append((quality, language))
+    # max() takes the first of equals: the order of the header decides.
+    return max(ranked, key=lambda pair: pair[0], default=(0.0, default))[1]
