@@ -19,8 +19,15 @@ find_python() {
     return 1
 }
 
-# Print the packages that are missing, one on each line.
+has_browser() {
+    [[ -x ${GANYMEDE_CHROMIUM:-} ]] || command -v chromium >/dev/null
+}
+
+# Print the packages that are missing, one on each line; with the argument `browser` those of the walk, too.
 missing_packages() {
+    if [[ ${1:-} == browser ]] && ! has_browser; then
+        printf '%s\n' chromium fonts-dejavu-core
+    fi
     [[ -r /etc/ssl/certs/ca-certificates.crt || -r ${GANYMEDE_CA_BUNDLE:-} ]] || echo ca-certificates
     find_python >/dev/null || printf '%s\n' python3 python3-venv
     if ! command -v docker >/dev/null; then
@@ -36,7 +43,7 @@ missing_packages() {
 
 install_packages() {
     local missing log
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
     command -v apt-get >/dev/null ||
         fail "Missing here and to be installed by hand, as this is not Debian or Ubuntu: ${missing[*]}."
@@ -46,7 +53,7 @@ install_packages() {
     echo "Installing with apt-get: ${missing[*]}"
     if apt-get update >"$log" 2>&1; then
         # The list can be longer now that the index is there.
-        mapfile -t missing < <(missing_packages)
+        mapfile -t missing < <(missing_packages "$@")
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
         fail "apt-get could not install ${missing[*]}: mend what the end of $log says and call this again."
@@ -87,10 +94,14 @@ remove_stale_pid_file() {
     [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]] || rm -f "$1"
 }
 
+# Usage: bootstrap [browser]
 bootstrap() {
     exec 9>"$(ganymede_cache)/bootstrap.lock"
     flock 9
-    install_packages
+    if [[ ${1:-} == browser ]] && ! has_browser && ! grep --quiet '^ID=debian' /etc/os-release; then
+        fail "The browser test needs Chromium, which is no ordinary package here: install it and name it in GANYMEDE_CHROMIUM."
+    fi
+    install_packages "$@"
     start_docker
     exec 9>&-
 }
