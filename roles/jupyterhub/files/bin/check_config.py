@@ -46,7 +46,7 @@ def config_problems(path: Path) -> Iterator[str]:
     for cls in configured[1:]:
         try:
             cls(config=config)
-        except TraitError as error:
+        except (TraitError, ValueError) as error:
             yield f"{path}: {error}"
 
 
