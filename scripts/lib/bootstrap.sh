@@ -94,7 +94,7 @@ remove_stale_pid_file() {
     [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]] || rm -f "$1"
 }
 
-# Usage: bootstrap [browser]
+# Usage: bootstrap base|browser
 bootstrap() {
     exec 9>"$(ganymede_cache)/bootstrap.lock"
     flock 9

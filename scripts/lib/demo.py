@@ -138,7 +138,7 @@ class Demo:
             raise PlainError(f"{last_line(log)} (Everything it said: {log})")
 
     def _playbook(self, name: str, playbook: str, **variables: str) -> None:
-        task = ""
+        task = "(none yet)"
 
         def show(line: str) -> None:
             nonlocal task

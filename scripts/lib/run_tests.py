@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""scripts/test after the bootstrap: lint, unit tests, Molecule scenarios, and one sum at the end."""
+"""scripts/test after the bootstrap: lint, unit tests, Molecule, and one sum at the end."""
 
 from __future__ import annotations
 
