@@ -105,7 +105,10 @@ class Researcher:
             """async ([url, method, body]) => {
                 const response = await fetch(url, {
                     method,
-                    headers: {"X-XSRFToken": window.jhdata.xsrf_token},
+                    headers: {
+                        "Content-Type": "application/json",
+                        "X-XSRFToken": window.jhdata.xsrf_token,
+                    },
                     body: body === null ? undefined : JSON.stringify(body),
                 });
                 const text = await response.text();
@@ -159,7 +162,7 @@ class Researcher:
     def run_all(self) -> None:
         """Menu Run, Run All Cells; returns when the kernel works."""
         self.page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
-        self.page.get_by_role("menuitem", name="Run All Cells").click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         expect(self._indicator()).to_have_attribute("data-status", "busy")
 
     def await_idle(self, seconds: float) -> None:

@@ -77,7 +77,7 @@ def notebook_of(cells: dict[str, str]) -> str:
 
 def table_rows(text: str) -> dict[str, list[float]]:
     """The rows of a printed table: first column, then its numbers."""
-    found = re.findall(r"^(\d+)((?:\s+-?\d+(?:\.\d+)?)+)\s*$", text, re.MULTILINE)
+    found = re.findall(r"^(\d+)((?:[ \t]+-?\d+(?:\.\d+)?)+)[ \t]*$", text, re.MULTILINE)
     return {name: [float(number) for number in numbers.split()] for name, numbers in found}
 
 
