@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from mock_torque import errors
+from mock_torque.framing import LENGTH
 from mock_torque.home import DEFAULT_HOME, Home
-from mock_torque.wire import LENGTH
 
 Reply = dict[str, Any]
 

@@ -87,7 +87,7 @@ class Delivery:
             if not source.exists():
                 continue
             target = self._target(stream.destination, job, account)
-            problem = await self._copy(source, target, account, job.umask)
+            problem = await self._copy(source, target, account)
             if problem is None:
                 source.unlink()
             else:
@@ -114,24 +114,20 @@ class Delivery:
                 return rule.local + path.removeprefix(rule.prefix)
         return None
 
-    async def _copy(
-        self, source: Path, target: str | None, account: Account, umask: str | None
-    ) -> str | None:
+    async def _copy(self, source: Path, target: str | None, account: Account) -> str | None:
         """Try TRIES times; None or the reason of the failure."""
         problem = "scp: Permission denied"  # no keys between the hosts
         for _ in range(TRIES):
             if target is not None:
-                code, problem = await self._cp(source, target, account, umask)
+                code, problem = await self._cp(source, target, account)
                 if code == 0:
                     return None
             await asyncio.sleep(self.retry)
         return problem
 
     @staticmethod
-    async def _cp(
-        source: Path, target: str, account: Account, umask: str | None
-    ) -> tuple[int, str]:
-        process = _start_cp(source, target, account, umask)
+    async def _cp(source: Path, target: str, account: Account) -> tuple[int, str]:
+        process = _start_cp(source, target, account)
         try:
             async with asyncio.timeout(COPY_TIMEOUT):
                 await procs.gone(process.pid)
@@ -141,11 +137,8 @@ class Delivery:
         return process.returncode, error.decode(errors="replace").strip()
 
 
-def _start_cp(
-    source: Path, target: str, account: Account, umask: str | None
-) -> subprocess.Popen[bytes]:
-    """cp as the owner: what he may not write stays unwritten."""
-    source.chmod(0o666 & ~int(umask, 8) if umask else 0o600)
+def _start_cp(source: Path, target: str, account: Account) -> subprocess.Popen[bytes]:
+    """cp as the owner: what he may not write stays unwritten, what he may not read unread."""
     return subprocess.Popen(
         ["/bin/cp", "--", str(source), target],
         user=account.uid, group=account.gid,

@@ -129,6 +129,8 @@ def _spool_files(home: Home, job: Job, account: Account) -> dict[str, int]:
         path = delivery.spool_path(home, job, account, stream)
         path.unlink(missing_ok=True)  # of an earlier attempt to start the job
         descriptor = os.open(path, SPOOL_FLAGS, 0o600)
+        if job.umask is not None:  # -W umask: for the output files only
+            os.fchmod(descriptor, 0o666 & ~int(job.umask, 8))
         os.fchown(descriptor, account.uid, account.gid)
         for letter in "oe":
             if delivery.stream_of(job, letter) == stream:

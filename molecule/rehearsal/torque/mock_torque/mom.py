@@ -150,7 +150,10 @@ class Mom:
         if account is None:
             return {"refused": f"no user {job.user} on {self.hostname}"}
         process = JobProcess(job, account, message["version"])
-        jobprocess.start(self.home, process, message["exec_hosts"])
+        try:
+            jobprocess.start(self.home, process, message["exec_hosts"])
+        except OSError as error:
+            return {"refused": str(error)}
         self.jobs[job.id] = process
         self._save(process)
         self._background(self._watch(process))
@@ -214,13 +217,20 @@ class Mom:
         process.forced_status = jobprocess.OVER_WALLTIME
         text = f"walltime {process.elapsed()} exceeded limit {limit}"
         log.info("%s: %s", process.job.id, text)
-        stream = stream_of(process.job, "e")
-        if not kept(process.job, stream):
-            path = spool_path(self.home, process.job, process.account, stream)
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-            with os.fdopen(descriptor, "a") as file:
-                file.write(f"=>> PBS: job killed: {text}\n")
+        try:
+            self._write_error(process, f"=>> PBS: job killed: {text}\n")
+        except OSError as error:  # its owner can remove the file
+            log.warning("%s: stderr: %s", process.job.id, error)
         self._background(jobprocess.terminate(process, jobprocess.OVERDUE_DELAY))
+
+    def _write_error(self, process: JobProcess, text: str) -> None:
+        stream = stream_of(process.job, "e")
+        if kept(process.job, stream):
+            return
+        path = spool_path(self.home, process.job, process.account, stream)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "a") as file:
+            file.write(text)
 
     # --- messages to the server
 

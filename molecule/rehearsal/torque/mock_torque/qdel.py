@@ -38,8 +38,8 @@ def parse(words: list[str]) -> tuple[dict[str, object], list[str]]:
     return request, operands
 
 
-def delete(client: Client, operand: str, request: dict[str, object]) -> int:
-    """Delete one job; the exit status."""
+def delete(client: Client, operand: str, request: dict[str, object]) -> tuple[int, str]:
+    """Delete one job; the exit status, and the version of the server that gave it."""
     try:
         name = operand
         if operand.lower() != "all":
@@ -47,14 +47,14 @@ def delete(client: Client, operand: str, request: dict[str, object]) -> int:
         reply = client.ask("delete", id=name, **request)
     except identifiers.IllegalError:
         say(f"qdel: illegally formed job identifier: {operand}\n")
-        return ILLEGAL
+        return ILLEGAL, ""
     except RequestError as error:
         if error.code != errors.UNKNOWN_JOB:
             say(f"qdel: {error}\n")
         elif error.version != OLD_VERSION:
             say(f"qdel: nonexistent job id: {operand}\n")
-        return error.exit_status
-    return errors.exit_status(reply.get("silent", 0))
+        return error.exit_status, error.version
+    return errors.exit_status(reply.get("silent", 0)), reply["version"]
 
 
 def main() -> int:
@@ -65,7 +65,9 @@ def main() -> int:
     try:
         for operand in operands:
             client.server = operand.partition("@")[2] or client.server
-            status = delete(client, operand, request) or status
+            latest, version = delete(client, operand, request)
+            # 4.2.10 remembers only the last one
+            status = latest if version == OLD_VERSION else latest or status
     except CannotConnectError as error:
         return no_server("qdel", error)
     return status

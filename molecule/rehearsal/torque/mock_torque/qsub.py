@@ -34,6 +34,7 @@ USAGE_ERROR = 2
 SYNTAX_ERROR = 3
 MAXIMUM_NAME = 236
 MAXIMUM_PRIORITY = 1024
+DATE_DIGITS = {4, 6, 8, 10, 12}
 # PBS_O_*: what the submitter's environment has of these goes along.
 ORIGIN = ("HOME", "LANG", "LOGNAME", "PATH", "MAIL", "SHELL", "TZ")
 
@@ -137,8 +138,9 @@ def _execution_time(text: str) -> int:
     """``[[[[CC]YY]MM]DD]hhmm[.SS]``: what is missing is today's; a passed hhmm is tomorrow's."""
     digits, _, seconds = text.partition(".")
     now = datetime.now().astimezone()
-    stem = now.strftime("%Y%m%d")
-    full = digits if len(digits) == len("CCYYMMDDhhmm") else stem[: 12 - len(digits)] + digits
+    full = now.strftime("%Y%m%d")[: 12 - len(digits)] + digits
+    if len(digits) not in DATE_DIGITS or not digits.isdigit():
+        raise illegal("a")
     try:
         moment = datetime.strptime(full, "%Y%m%d%H%M").astimezone()
         moment += timedelta(seconds=int(seconds or 0))

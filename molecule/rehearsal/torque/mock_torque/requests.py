@@ -69,6 +69,7 @@ class Requests:
             raise PbsError(errors.SHUTTING_DOWN)
         number = self.state.take_number()
         try:
+            submit.check_form(request)
             new = submit.make_job(self.state, self.home, identity, request, number)
         except PbsError:
             if self.state.version == OLD_VERSION:
@@ -243,6 +244,8 @@ class Requests:
         if not self._manages(identity, operator=directive.verb == "set"):
             raise PbsError(errors.UNAUTHORIZED, msg=PERMISSION)
         manage.apply(self.state, directive)
+        if any(name == "scheduling" for name, _, _ in directive.assignments):
+            self.runner.kick()
         return {}
 
 

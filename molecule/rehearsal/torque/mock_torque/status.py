@@ -6,6 +6,7 @@ An attribute is (name, resource or None, value): ``("Resource_List", "mem", "100
 
 from __future__ import annotations
 
+import re
 import time
 
 from mock_torque import resources
@@ -188,12 +189,20 @@ def node_attributes(state: State, node: Node) -> list[Attribute]:
         ("properties", ",".join(node.properties) or None),
         ("ntype", "cluster"),
         ("jobs", _node_jobs(state, node, old=old) or None),
-        ("status", node.status or None),
+        ("status", _offered(node) or None),
         ("note", node.note or None),
         ("mom_service_port", str(node.port)),
         ("mom_manager_port", str(MOM_MANAGER_PORT)),
     ]
     return [(name, None, value) for name, value in rows if value is not None]
+
+
+def _offered(node: Node) -> str:
+    """The mom's status, with the memory and cores that server_priv/nodes offers."""
+    if node.memory is None:
+        return node.status
+    text = re.sub(r"\b(totmem|physmem)=\d+kb", rf"\1={node.memory // 1024}kb", node.status)
+    return re.sub(r"\bncpus=\d+", f"ncpus={node.np}", text)
 
 
 def _node_jobs(state: State, node: Node, *, old: bool) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import time
 from pathlib import PurePosixPath
 
@@ -14,10 +16,42 @@ from mock_torque.resources import NodeRequest
 from mock_torque.state import OLD_VERSION, Node, Queue, State
 from mock_torque.wire import Message
 
+REQUIRED = ("name", "script", "variables", "path_folder")
+OPTIONAL = (
+    "queue", "keep", "mail_points", "mail_users", "account", "shell", "umask", "work_dir",
+    "submit_args", "init_work_dir", "output_path", "error_path", "run_as", "proxy_user",
+)  # fmt: skip
 NO_NODES = (
     "cannot locate feasible nodes (nodes file is empty, all systems are busy, "
     "or no nodes have the requested feature)"
 )
+
+
+def check_form(request: Message) -> None:
+    """Refuse what no qsub would send: a user may write to trqauthd's socket without one.
+
+    Raises PbsError (27).
+    """
+    try:
+        sound = _is_sound(request)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        sound = False
+    if not sound:
+        raise PbsError(errors.BAD_SYNTAX, msg="Invalid Syntax")
+
+
+def _is_sound(request: Message) -> bool:
+    base64.b64decode(request["script"], validate=True)
+    texts = [request[name] for name in REQUIRED]
+    texts += [request.get(name) or "" for name in OPTIONAL]
+    texts += [item for pair in (request.get("resources") or {}).items() for item in pair]
+    numbers = [request.get(name, 0) for name in ("priority", "execution_time")]
+    return (
+        all(isinstance(text, str) and "\0" not in text for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and re.fullmatch("[0-7]{1,4}", request.get("umask") or "0") is not None
+        and request.get("join", "n") in {"oe", "eo", "n"}
+    )
 
 
 def make_job(state: State, home: Home, identity: Message, request: Message, number: int) -> Job:

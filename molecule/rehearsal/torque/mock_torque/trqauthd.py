@@ -16,6 +16,7 @@ import socket
 import struct
 
 from mock_torque import daemon, wire
+from mock_torque.framing import LENGTH, MAXIMUM_BODY
 from mock_torque.home import Home
 
 UCRED = struct.Struct("3i")  # pid, uid, gid
@@ -38,12 +39,12 @@ class Relay:
             _, uid, _ = UCRED.unpack(
                 peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
             )
-            (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
-            if length > wire.MAXIMUM_BODY:
+            (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+            if length > MAXIMUM_BODY:
                 return
             request = json.loads(await reader.readexactly(length))
             body = json.dumps(await self.relay(uid, request)).encode()
-            writer.write(wire.LENGTH.pack(len(body)) + body)
+            writer.write(LENGTH.pack(len(body)) + body)
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
             log.info("command hung up: %s", error)

@@ -20,20 +20,19 @@ import hmac
 import json
 import logging
 import secrets
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+from mock_torque.framing import LENGTH, MAXIMUM_BODY
 
 Message = dict[str, Any]
 Handler = Callable[[Message, str], Awaitable[Message]]
 
 NONCE_BYTES = 32
 MAC_BYTES = 32
-MAXIMUM_BODY = 64 * 1024 * 1024
 REFUSED = 0  # the length that answers a frame with a wrong HMAC
 PATIENCE = 30.0  # seconds which an unproven peer may take for its request
-LENGTH = struct.Struct("!I")
 
 log = logging.getLogger(__name__)
 
