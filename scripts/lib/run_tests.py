@@ -62,7 +62,8 @@ def shell_scripts() -> list[str]:
 
 
 def _is_shell(file: Path) -> bool:
-    if not file.is_file() or file.is_symlink():
+    # A template is no shell script until it is rendered.
+    if not file.is_file() or file.is_symlink() or file.suffix == ".j2":
         return False
     with file.open("rb") as start:
         return file.suffix == ".sh" or re.match(rb"#!.*\b(ba)?sh\b", start.readline()) is not None
