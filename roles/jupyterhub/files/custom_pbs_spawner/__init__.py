@@ -12,14 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from custom_pbs_spawner.login import SystemAuthenticator
     from custom_pbs_spawner.menu import ProfileMenuSpawner
     from custom_pbs_spawner.spawner import CustomPBSSpawner
 
-__all__ = ["CustomPBSSpawner", "ProfileMenuSpawner"]
+__all__ = ["CustomPBSSpawner", "ProfileMenuSpawner", "SystemAuthenticator"]
 
 _HOME = {
     "CustomPBSSpawner": "custom_pbs_spawner.spawner",
     "ProfileMenuSpawner": "custom_pbs_spawner.menu",
+    "SystemAuthenticator": "custom_pbs_spawner.login",
 }
 
 

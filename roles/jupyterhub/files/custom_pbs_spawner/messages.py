@@ -6,6 +6,15 @@ from __future__ import annotations
 LANGUAGES = ("en", "es")
 
 _TEXTS: dict[str, tuple[str, str]] = {
+    # Login
+    "wrong_login": (
+        "This name and password do not belong together. They are those of the cluster.",
+        "Este nombre y esta contraseña no van juntos. Son los mismos que en el clúster.",
+    ),
+    "no_access": (
+        "The account {account} may not use this hub. Ask an administrator for access.",
+        "La cuenta {account} no puede usar este servicio. Pida acceso a un administrador.",
+    ),
     # The menu
     "menu": ("Where should the notebook run?", "¿Dónde debe ejecutarse el cuaderno?"),
     "core": ("1 core", "1 núcleo"),
