@@ -82,8 +82,8 @@ def unknown_settings(
         for role, known in settings.items():
             if name.startswith(f"{role}_") and name not in known:
                 likely = difflib.get_close_matches(name, known, n=1)
-                hint = f"write {likely[0]}" if likely else f"roles/{role}/defaults/main.yml has them all"
-                yield f"{file}: the role {role} has no setting {name}; {hint}."
+                advice = f"write {likely[0]}" if likely else f"see roles/{role}/defaults/main.yml"
+                yield f"{file}: the role {role} has no setting {name}; {advice}."
 
 
 def _file_of(value: object, usual: str) -> str:

@@ -48,8 +48,12 @@ def tree_checksums(root: str, folders: Sequence[str]) -> dict[str, str]:
     """SHA-1 of each file below some folders of the control node, by path relative to `root`.
 
     Compiled Python files are left out: they are not part of what a role installs.
+    Raises AnsibleFilterError for a folder that does not exist.
     """
     top = Path(root)
+    for folder in folders:
+        if not (top / folder).is_dir():
+            raise AnsibleFilterError(f"{top / folder} is not a directory.")
     files = [path for folder in folders for path in (top / folder).rglob("*") if path.is_file()]
     return {
         path.relative_to(top).as_posix(): hashlib.sha1(

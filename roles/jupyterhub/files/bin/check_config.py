@@ -60,9 +60,10 @@ def _unknown_traits(
     path: Path, section: Config, classes: list[type[Configurable]]
 ) -> Iterator[str]:
     known = {trait for cls in classes for trait in cls.class_traits(config=True)}
+    name = classes[0].__name__
     for trait in section:
         if trait not in known:
-            yield f"{path}: c.{classes[0].__name__}.{trait}: {classes[0].__name__} has no such setting."
+            yield f"{path}: c.{name}.{trait}: {name} has no such setting."
 
 
 def profile_problems(path: Path) -> Iterator[str]:

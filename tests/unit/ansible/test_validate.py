@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""playbooks/validate.yml, run as an administrator runs it: one sentence for each mistake."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+QUEUES = """\
+Queue: tintel
+    queue_type = Execution
+    total_jobs = 0
+    resources_max.mem = 8gb
+    resources_max.ncpus = 4
+    resources_max.walltime = 24:00:00
+    enabled = True
+    started = True
+
+Queue: himem
+    queue_type = Execution
+    resources_max.mem = 64gb
+    resources_max.walltime = 48:00:00
+    enabled = True
+    started = True
+
+"""
+
+# An administrator's table with every kind of mistake, as she would write it.
+BAD_TABLES = """\
+jupyterhub_profiles:
+  - {key: good, display_name: G, queue: tintel, cores: 1, memory: 800mb, walltime: "24:00:00"}
+  - {key: extra, display_name: E, queue: tintel, cores: 1, memory: 1gb, walltime: 3600, ncpus: 2}
+  - {key: good, display_name: T, queue: tintel, cores: 1, memory: 1gb, walltime: "01:00:00"}
+  - {key: unit, display_name: U, queue: tintel, cores: 1, memory: 8 apples, walltime: "01:00:00"}
+  - {key: time, display_name: T, queue: tintel, cores: 1, memory: 1gb, walltime: tomorrow}
+  - {key: minutes, display_name: M, queue: tintel, cores: 1, memory: 1gb, walltime: "01:75:00"}
+  - {key: nowhere, display_name: N, queue: tintle, cores: 1, memory: 1gb, walltime: "01:00:00"}
+  - {key: toolong, display_name: T, queue: tintel, cores: 1, memory: 1gb, walltime: "24:00:01"}
+  - {key: toobig, display_name: T, queue: tintel, cores: 1, memory: 9gb, walltime: "01:00:00"}
+  - {key: toowide, display_name: T, queue: tintel, cores: 8, memory: 1gb, walltime: "01:00:00"}
+  - {key: missing, display_name: M, cores: 1, memory: 1gb, walltime: "01:00:00"}
+  - {key: quoted, display_name: Q, queue: tintel, cores: "4", memory: 1gb, walltime: "01:00:00"}
+kernels_table:
+  - {name: k1, display_name: One, environment: environments/one.yml, python: "3.11"}
+  - {name: k2, display_name: Two}
+jupyterhub_idle_timout: 60
+"""
+# (row, key) of the profile table, field, and the advice that the sentence must end with.
+EXPECTED = [
+    ("row 2 (extra)", "ncpus", "is not known; write one of"),
+    ("row 3 (good)", "key", "is already the key of row 1"),
+    ("row 4 (unit)", "memory", "800mb or 32gb"),
+    ("row 5 (time)", "walltime", '"24:00:00"'),
+    ("row 6 (minutes)", "walltime", '"24:00:00"'),
+    ("row 7 (nowhere)", "queue", "write one of himem, tintel"),
+    ("row 8 (toolong)", "walltime", "write at most 24:00:00"),
+    ("row 9 (toobig)", "memory", "write at most 8gb"),
+    ("row 10 (toowide)", "cores", "write at most 4"),
+    ("row 11 (missing)", "queue", "is missing; write"),
+    ("row 12 (quoted)", "cores", "whole number"),
+    ("row 1 (k1)", "python", "is not known; write one of"),
+    ("row 2 (k2)", "environment", "is missing; write"),
+]
+
+
+def _torque(folder: Path, script: str) -> dict[str, object]:
+    """A folder with a qstat of our own, as the variable that names it."""
+    folder.mkdir()
+    qstat = folder / "qstat"
+    qstat.write_text(f"#!/bin/sh\n{script}\n")
+    qstat.chmod(qstat.stat().st_mode | stat.S_IXUSR)
+    return {"ganymede_torque_bin": str(folder)}
+
+
+def _answering(folder: Path) -> dict[str, object]:
+    return _torque(folder, f'[ "$*" = -Qf ] || exit 9\ncat <<"END"\n{QUEUES}END')
+
+
+@pytest.fixture(scope="module")
+def refusal(
+    ansible: Any, write_inventory: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """The inventory, and what validate.yml prints about the table with every mistake."""
+    torque = _answering(tmp_path_factory.mktemp("torque") / "bin")
+    inventory = write_inventory(BAD_TABLES + yaml.safe_dump(torque))
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 2, done.stdout
+    return inventory, done.stdout
+
+
+@pytest.mark.parametrize(("row", "field", "advice"), EXPECTED)
+def test_each_mistake_is_told_with_file_row_field_and_advice(
+    refusal: tuple[Path, str], row: str, field: str, advice: str
+) -> None:
+    inventory, text = refusal
+    file = inventory / "group_vars/hub.yml"
+    sentences = [line for line in text.splitlines() if f'{row}, field "{field}"' in line]
+    assert sentences, text
+    assert str(file) in sentences[0]
+    assert advice in sentences[0]
+    assert sentences[0].endswith(".")
+
+
+def test_a_good_row_is_not_blamed(refusal: tuple[Path, str]) -> None:
+    assert "row 1 (good)" not in refusal[1]
+
+
+def test_a_misspelt_setting_is_told_with_the_right_name(refusal: tuple[Path, str]) -> None:
+    inventory, text = refusal
+    assert (
+        f"{inventory / 'group_vars/hub.yml'}: the role jupyterhub has no setting "
+        "jupyterhub_idle_timout; write jupyterhub_idle_timeout." in text
+    )
+
+
+@pytest.mark.parametrize("walltime", ['"24:00:00"', "24:00:00", "1:00:00", "86400", '"0:30:00"'])
+def test_walltimes_with_and_without_quotes_are_accepted(
+    ansible: Any, write_inventory: Any, tmp_path: Path, walltime: str
+) -> None:
+    row = f"{{key: a, display_name: A, queue: tintel, cores: 1, memory: 1gb, walltime: {walltime}}}"
+    inventory = write_inventory(
+        f"jupyterhub_profiles: [{row}]\n" + yaml.safe_dump(_answering(tmp_path / "bin"))
+    )
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 0, done.stdout
+    assert "changed=0" in done.stdout
+
+
+def test_an_unquoted_walltime_above_the_limit_is_refused(
+    ansible: Any, write_inventory: Any, tmp_path: Path
+) -> None:
+    """YAML 1.1 makes 90000 of 25:00:00."""
+    row = "{key: a, display_name: A, queue: tintel, cores: 1, memory: 1gb, walltime: 25:00:00}"
+    inventory = write_inventory(
+        f"jupyterhub_profiles: [{row}]\n" + yaml.safe_dump(_answering(tmp_path / "bin"))
+    )
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 2
+    assert "25:00:00 is above the limit of queue tintel; write at most 24:00:00." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (None, "Error executing command. Set"),
+        ("echo 'qstat: cannot connect to server encina (errno=111)' >&2; exit 111", "errno=111"),
+    ],
+)
+def test_a_queue_server_without_an_answer_is_told(
+    ansible: Any, write_inventory: Any, tmp_path: Path, script: str | None, reason: str
+) -> None:
+    where = _torque(tmp_path / "bin", script) if script else {"ganymede_torque_bin": "/nonexistent"}
+    done = ansible("ansible-playbook", "-i", str(write_inventory(where)), "playbooks/validate.yml")
+    assert done.returncode == 2
+    text = " ".join(done.stdout.split())
+    assert f"{where['ganymede_torque_bin']}/qstat -Qf does not answer on ganymede" in text
+    assert reason in text
+    assert "Set ganymede_torque_bin in group_vars/all/site.yml" in text
+
+
+def test_queues_are_left_alone_when_that_is_asked_for(ansible: Any, write_inventory: Any) -> None:
+    inventory = write_inventory(
+        {"ganymede_check_queues": False, "ganymede_torque_bin": "/nonexistent"}
+    )
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 0, done.stdout
