@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A researcher at the hub, by HTTP: log in, start a server, compute in its kernel, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import requests
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
+
+TIMEOUT = 10  # seconds for one request
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float) -> T:
+    """What `look` finds, as soon as it finds something; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+class Researcher:
+    """One account at the hub."""
+
+    def __init__(self, url: str, name: str, password: str) -> None:
+        self.url = url
+        self.name = name
+        self.password = password
+        self.session = requests.Session()
+
+    def log_in(self) -> requests.Response:
+        """Send the login form; the page that answers."""
+        self.session.get(f"{self.url}/hub/login", timeout=TIMEOUT)
+        return self.session.post(
+            f"{self.url}/hub/login",
+            data={
+                "username": self.name,
+                "password": self.password,
+                "_xsrf": self.session.cookies.get("_xsrf", path="/ganymede/hub/"),
+            },
+            timeout=TIMEOUT,
+        )
+
+    def use_token(self) -> None:
+        """Draw a token with the login's cookie and use it from now on."""
+        answer = self.session.post(
+            f"{self.url}/hub/api/users/{self.name}/tokens",
+            json={"note": "test", "expires_in": 3600},
+            headers={"X-XSRFToken": self.session.cookies.get("_xsrf", path="/ganymede/hub/") or ""},
+            timeout=TIMEOUT,
+        )
+        answer.raise_for_status()
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"token {answer.json()['token']}"
+
+    def start(self, server: str, options: dict[str, Any]) -> requests.Response:
+        """Ask for a named server by REST."""
+        address = f"{self.url}/hub/api/users/{self.name}/servers/{server}"
+        return self.session.post(address, json=options, timeout=60)
+
+    def stop(self, server: str) -> requests.Response:
+        """Ask for the end of a named server."""
+        address = f"{self.url}/hub/api/users/{self.name}/servers/{server}"
+        return self.session.delete(address, timeout=60)
+
+    def server(self, server: str) -> dict[str, Any] | None:
+        """What the hub says of a named server; None when it knows none."""
+        answer = self.session.get(f"{self.url}/hub/api/users/{self.name}", timeout=TIMEOUT)
+        answer.raise_for_status()
+        found: dict[str, Any] | None = answer.json()["servers"].get(server)
+        return found
+
+    def wait_ready(self, server: str, seconds: float = 120) -> None:
+        """Wait until the hub calls a named server ready."""
+        wait_for(f"{server} ready", lambda: (self.server(server) or {}).get("ready"), seconds)
+
+    def get(self, server: str, path: str) -> requests.Response:
+        """GET something of a notebook server, through the proxy."""
+        return self.session.get(f"{self.url}/user/{self.name}/{server}/{path}", timeout=TIMEOUT)
+
+    def start_kernel(self, server: str, kernel: str) -> str:
+        """Start a kernel; its id."""
+        address = f"{self.url}/user/{self.name}/{server}/api/kernels"
+        answer = self.session.post(address, json={"name": kernel}, timeout=60)
+        answer.raise_for_status()
+        identity: str = answer.json()["id"]
+        return identity
+
+    def compute(self, server: str, kernel: str, code: str) -> str:
+        """What `code` prints in a kernel, over its websocket."""
+        return asyncio.run(self._compute(server, kernel, code))
+
+    async def _compute(self, server: str, kernel: str, code: str) -> str:
+        address = f"{self.url}/user/{self.name}/{server}/api/kernels/{kernel}/channels"
+        request = HTTPRequest(
+            address.replace("http", "ws", 1),
+            headers={"Authorization": str(self.session.headers["Authorization"])},
+            connect_timeout=30,
+        )
+        socket = await websocket_connect(request)
+        identity = uuid.uuid4().hex
+        header = {"msg_id": identity, "msg_type": "execute_request", "version": "5.3"}
+        header |= {"username": self.name, "session": uuid.uuid4().hex, "date": ""}
+        content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False}
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        await socket.write_message(json.dumps(message | {"channel": "shell", "buffers": []}))
+        printed = ""
+        try:
+            async with asyncio.timeout(60):
+                while text := await socket.read_message():
+                    answer = json.loads(text)
+                    if answer["parent_header"].get("msg_id") != identity:
+                        continue
+                    if answer["msg_type"] == "stream":
+                        printed += answer["content"]["text"]
+                    if answer["msg_type"] == "error":
+                        raise AssertionError("\n".join(answer["content"]["traceback"]))
+                    if answer["msg_type"] == "execute_reply":
+                        return printed.strip()
+        finally:
+            socket.close()
+        raise AssertionError("the kernel's channel was closed before it answered")

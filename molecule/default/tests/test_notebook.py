@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""From the login to a kernel that computes as a job, and back."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import SERVER
+from hub import Researcher, wait_for
+from testinfra.host import Host
+
+KERNEL = "jh-ganymede-pygms-3.11"
+QSTAT = "/usr/local/torque/bin/qstat"
+
+
+def jobs_of(host: Host, user: str) -> list[ET.Element]:
+    """The jobs of a researcher that are not over, as the queue server tells rhea."""
+    answer = host.check_output(f"runuser -u rhea -- {QSTAT} -x")
+    return [
+        job
+        for job in ET.fromstring(answer or "<Data/>").iter("Job")  # noqa: S314 - the mock's own
+        if job.findtext("Job_Owner", "").split("@")[0] == user
+        and job.findtext("job_state") in "QHRE"
+    ]
+
+
+def test_wrong_password_is_refused(researcher: Callable[[str], Researcher]) -> None:
+    meteo1 = researcher("meteo1")
+    meteo1.password += "x"
+    answer = meteo1.log_in()
+    assert answer.status_code == 403
+    assert "This name and password do not belong together." in answer.text
+
+
+def test_account_without_access_is_refused(researcher: Callable[[str], Researcher]) -> None:
+    answer = researcher("outsider").log_in()
+    assert answer.status_code == 403
+    assert "outsider may not" in answer.text
+
+
+def test_job_belongs_to_the_researcher(running: Researcher, host: Host) -> None:
+    (job,) = jobs_of(host, running.name)
+    assert job.findtext("Job_Name") == "jupyterhub-singleuser"
+    assert job.findtext("queue") == "tintel"
+    assert job.findtext("job_state") == "R"
+    assert job.findtext("Resource_List/walltime") == "24:00:00"
+    assert job.findtext("Resource_List/mem") == "800mb"
+
+
+def test_kernel_computes_as_the_researcher(running: Researcher) -> None:
+    kernel = running.start_kernel(SERVER, KERNEL)
+    code = "import getpass, os, sys; print(6 * 7, getpass.getuser(), os.getcwd(), sys.prefix)"
+    answer, user, folder, prefix = running.compute(SERVER, kernel, code).split()
+    assert (answer, user) == ("42", "meteo1")
+    assert folder == "/oceano/gmeteo/users/meteo1"
+    assert prefix.startswith("/software/jupyterhub/kernels/jh-ganymede-pyGMS-3.11/")
+
+
+def test_nothing_secret_is_shown_by_the_queue(running: Researcher, host: Host) -> None:
+    token = running.compute(
+        SERVER,
+        running.start_kernel(SERVER, KERNEL),
+        "import os; print(os.environ.get('JUPYTERHUB_API_TOKEN') or os.environ['JPY_API_TOKEN'])",
+    )
+    assert len(token) >= 32
+    assert token not in host.check_output(f"{QSTAT} -f")
+    assert token not in host.check_output("ps -eo args")
+
+
+def test_kernel_survives_a_restart_of_the_hub(running: Researcher, host: Host) -> None:
+    kernel = running.start_kernel(SERVER, KERNEL)
+    running.compute(SERVER, kernel, "kept = 'still here'")
+    host.check_output("systemctl restart jupyterhub-hub")
+    assert running.compute(SERVER, kernel, "print(kept)") == "still here", "the proxy has the route"
+    wait_for("hub back", lambda: _answers(running), 30)
+    running.wait_ready(SERVER, 30)
+    assert len(jobs_of(host, running.name)) == 1
+
+
+def _answers(who: Researcher) -> bool:
+    try:
+        return who.session.get(f"{who.url}/hub/api/", timeout=5).ok
+    except OSError:
+        return False
+
+
+def test_routes_are_back_soon_after_a_restart_of_the_proxy(running: Researcher, host: Host) -> None:
+    assert running.get(SERVER, "api/status").ok
+    host.check_output("systemctl restart jupyterhub-proxy")
+    start = time.monotonic()
+
+    def back() -> bool:
+        try:
+            return running.get(SERVER, "api/status").ok
+        except OSError:
+            return False
+
+    wait_for("route back", back, 10)
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profile": "nosuch"},
+        {},
+        {"profile": "tintel", "queue": "himem"},
+        {"profile": "tintel", "req_memory": "64gb"},
+        {"profile": ["tintel"]},
+    ],
+)
+def test_only_a_profile_of_the_table_is_accepted(
+    meteo1: Researcher, host: Host, options: dict[str, Any]
+) -> None:
+    before = len(jobs_of(host, "meteo1"))
+    answer = meteo1.start("refused", options)
+    assert answer.status_code == 400
+    assert "tintel, long, himem, himem4" in answer.text, "the sentence names what there is"
+    assert len(jobs_of(host, "meteo1")) == before
+
+
+def test_stop_takes_job_and_route_away(running: Researcher, host: Host) -> None:
+    assert running.stop(SERVER).status_code in {202, 204}
+    wait_for("job gone", lambda: not jobs_of(host, running.name), 60)
+    wait_for("server gone", lambda: not (running.server(SERVER) or {}).get("ready"), 60)
+    assert not running.get(SERVER, "api/status").ok
+    assert not host.check_output("ps -u meteo1 -o args=").strip(), "no process stays behind"

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The administrator at work: edit a table, run site.yml, nobody's notebook notices."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from typing import Any
+
+from cluster import Cluster
+from conftest import SERVER
+from hub import Researcher
+from machine import REPOSITORY
+from test_notebook import KERNEL
+from testinfra.host import Host
+
+TABLE = REPOSITORY / "group_vars/all/profiles.yml"
+
+
+def site(cluster: Cluster, *more: str, **variables: Any) -> tuple[int, str, dict[str, int]]:
+    """Run site.yml; its exit status, what it said, and the hub's line of the recap."""
+    inventory = "inventory/rehearsal" if len(cluster.hosts()) > 1 else "molecule/default/inventory"
+    done = subprocess.run(
+        [
+            "ansible-playbook",
+            f"--inventory={inventory}",
+            f"--extra-vars={json.dumps({'rehearsal_name': cluster.name} | variables)}",
+            *more,
+            "playbooks/site.yml",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    recap = re.search(r"^ganymede +: (.*)$", text, re.MULTILINE)
+    counts = dict(re.findall(r"(\w+)=(\d+)", recap[1])) if recap else {}
+    return done.returncode, text, {name: int(count) for name, count in counts.items()}
+
+
+def profiles(host: Host) -> list[dict[str, Any]]:
+    """The table as the hub has it."""
+    rows: list[dict[str, Any]] = json.loads(
+        host.file("/opt/jupyterhub/run/profiles.json").content_string
+    )["profiles"]
+    return rows
+
+
+def started(host: Host, unit: str) -> str:
+    """When a unit was started last."""
+    moment: str = host.service(unit).systemd_properties["ExecMainStartTimestampMonotonic"]
+    return moment
+
+
+def test_check_mode_is_silent_on_a_converged_host(cluster: Cluster) -> None:
+    status, text, counts = site(cluster, "--check", "--diff")
+    assert (status, counts.get("changed"), counts.get("failed")) == (0, 0, 0), text
+
+
+def test_bad_table_stops_before_anything_is_touched(cluster: Cluster, host: Host) -> None:
+    before = started(host, "jupyterhub-hub"), profiles(host)
+    rows = [*profiles(host), {**profiles(host)[0], "key": "typo", "queue": "tintell"}]
+    status, text, counts = site(cluster, jupyterhub_profiles=rows)
+    assert status != 0
+    assert counts["changed"] == 0
+    assert 'row 5 (typo), field "queue"' in text
+    assert (started(host, "jupyterhub-hub"), profiles(host)) == before
+
+
+def test_new_profile_restarts_the_hub_only(
+    cluster: Cluster, host: Host, running: Researcher
+) -> None:
+    kernel = running.start_kernel(SERVER, KERNEL)
+    running.compute(SERVER, kernel, "kept = 'still here'")
+    hub, proxy = started(host, "jupyterhub-hub"), started(host, "jupyterhub-proxy")
+    rows = profiles(host)
+    short = {**rows[0], "key": "short", "display_name": "short", "walltime": 3600}
+
+    start = time.monotonic()
+    status, text, _ = site(cluster, jupyterhub_profiles=[*rows, short])
+    seconds = time.monotonic() - start
+
+    assert status == 0, text
+    assert [row["key"] for row in profiles(host)] == [*(row["key"] for row in rows), "short"]
+    assert started(host, "jupyterhub-hub") != hub
+    assert started(host, "jupyterhub-proxy") == proxy
+    assert running.compute(SERVER, kernel, "print(kept)") == "still here"
+    assert seconds < 30
+
+    status, text, counts = site(cluster)
+    assert (status, counts["failed"]) == (0, 0), text
+    assert profiles(host) == rows
