@@ -24,7 +24,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: conda_environment

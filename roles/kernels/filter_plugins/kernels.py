@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleFilterError  # type: ignore[import-untyped]
+from ansible.errors import AnsibleFilterError
 
 MANAGED_BY = "ganymede"
 """Marks the kernelspecs that belong to the role, in their metadata."""
