@@ -66,8 +66,8 @@ class Researcher:
         """Fill in the login form that is on the screen."""
         self.page.get_by_label("Username").fill(self.account.name)
         self.page.get_by_label("Password:").fill(password or self.account.password)
-        self.page.locator("#login_submit").click()
-        self.page.wait_for_load_state()
+        with self.page.expect_navigation():
+            self.page.locator("#login_submit").click()
 
     def choose(self, profile: str) -> None:
         """Select a profile of the menu and press Start."""
@@ -85,9 +85,21 @@ class Researcher:
         expect(self.page.locator("#jp-main-dock-panel")).to_be_visible(timeout=START)
         expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
+    def open_home(self) -> None:
+        """Go to the home page, and wait until its buttons do something."""
+        self.open("/hub/home")
+        self.page.wait_for_function("window._jupyterhub_page_loaded")
+
+    def add_server(self, name: str) -> None:
+        """Enter a name below "Named Servers" of the home page and press the button beside it."""
+        self.open_home()
+        self.page.get_by_label("server name").fill(name)
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name="Add New Server").click()
+
     def stop_server(self) -> None:
         """Press "Stop My Server" on the home page and wait until it offers to start again."""
-        self.open("/hub/home")
+        self.open_home()
         self.page.locator("#stop").click()
         expect(self.page.locator("#stop")).to_be_hidden(timeout=60_000)
 
@@ -100,7 +112,7 @@ class Researcher:
     def hub_api(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Ask the hub's REST interface as this page would; status and answer."""
         if not self.page.url.startswith(f"{self.url}/hub/"):
-            self.open("/hub/home")
+            self.open_home()
         status, answer = self.page.evaluate(
             """async ([url, method, body]) => {
                 const response = await fetch(url, {

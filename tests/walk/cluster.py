@@ -76,7 +76,7 @@ class Cluster:
     def run(self, host: str, *command: str, stdin: str | None = None, check: bool = True) -> str:
         """Standard output of a command that root runs on a host."""
         done = subprocess.run(
-            ["docker", "exec", "--interactive", self._containers[host], *command],  # noqa: S607
+            ["docker", "exec", "--interactive", self._containers[host], *command],
             input=stdin,
             capture_output=True,
             text=True,

@@ -179,9 +179,7 @@ def test_the_notebook_computes_and_plots_era5(meteo1: Researcher, cluster: Clust
 def test_a_second_named_server_of_meteo2_runs_beside(meteo2: Researcher, cluster: Cluster) -> None:
     meteo2.open()
     meteo2.log_in()
-    meteo2.open("/hub/home")
-    meteo2.page.get_by_label("server name").fill(NAMED_SERVERS[0])
-    meteo2.page.get_by_role("button", name="Add New Server").click()
+    meteo2.add_server(NAMED_SERVERS[0])
     meteo2.choose("tintel")
     meteo2.await_lab(NAMED_SERVERS[0])
     meteo2.picture("named-server")
@@ -296,11 +294,10 @@ def test_the_sixth_named_server_is_refused_with_a_sentence(
         seconds=180,
     )
     assert len(cluster.jobs("meteo2")) == PER_RESEARCHER
-    meteo2.open("/hub/home")
+    meteo2.open_home()
     meteo2.picture("home-named-servers")
 
-    meteo2.page.get_by_label("server name").fill("one-too-many")
-    meteo2.page.get_by_role("button", name="Add New Server").click()
+    meteo2.add_server("one-too-many")
     expect(meteo2.page.locator("div.error")).to_contain_text("5 named servers")
     meteo2.picture("refused-sixth-server")
     status, answer = meteo2.start_by_api("one-too-many", "tintel")
