@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Systems for the tests: one for each module, with four cores on node01 and two on node02."""
+"""Systems for the tests, with four cores on node01 and two on node02."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -11,31 +12,45 @@ from pathlib import Path
 
 import pytest
 
-from .harness import System, running_system
+from .harness import System, install, running_system
 
 NODES = {"node01": "np=4 mem=64gb", "node02": "np=2 mem=32gb"}
 
 
-def _root() -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("the mock Torque starts jobs as their owners: run as root")
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
     # A short path: the address of a unix socket has at most 107 characters.
     root = Path(tempfile.mkdtemp(prefix="mt-"))
     yield root
     shutil.rmtree(root)
 
 
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Path]:
+    """The installed programs."""
+    if os.geteuid() != 0:
+        pytest.skip("the mock Torque starts jobs as their owners: run as root")
+    with _folder() as root:
+        install(root)
+        yield root
+
+
 @pytest.fixture(scope="module")
-def system() -> Iterator[System]:
-    """Shared by the tests of a module, which leave no job running."""
-    for root in _root():
-        with running_system(root, NODES) as running:
-            yield running
+def shared_system(installed: Path) -> Iterator[System]:
+    """One system for the tests of a module."""
+    with _folder() as root, running_system(root, installed, NODES) as running:
+        yield running
 
 
 @pytest.fixture
-def own_system() -> Iterator[System]:
+def system(shared_system: System) -> Iterator[System]:
+    """The module's system, without any job before and after the test."""
+    yield shared_system
+    shared_system.clear()
+
+
+@pytest.fixture
+def own_system(installed: Path) -> Iterator[System]:
     """For a test that stops daemons or changes settings."""
-    for root in _root():
-        with running_system(root, NODES) as running:
-            yield running
+    with _folder() as root, running_system(root, installed, NODES) as running:
+        yield running

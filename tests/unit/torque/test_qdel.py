@@ -69,8 +69,7 @@ def test_the_manager_deletes_any_job_and_only_he_purges(system: System) -> None:
     assert system.run(USER, "qstat", "-x", name).code == 153
 
 
-def test_all(own_system: System) -> None:
-    system = own_system
+def test_all(system: System) -> None:
     assert system.run("rhea", "qdel", "all").code == 0
     names = [system.submit("sleep 100", "-h") for _ in range(2)]
     foreign = system.submit("sleep 100", "-h", user="rhea")

@@ -328,8 +328,8 @@ def test_output_paths(system: System) -> None:
         ("-o", "host:/abs/f"): "host:/abs/f",
         ("-o", f"{SERVER}:rel.o"): f"{SERVER}:rel.o",
         ("-o", "out/$PBS_JOBID.o"): f"{SERVER}:{home}/out/$PBS_JOBID.o",
-        ("-d", "/tmp", "-N", "d"): f"{SERVER}:/tmp/d.o%",
-        ("-w", "/tmp", "-N", "w"): f"{SERVER}:/tmp/w.o%",
+        ("-d", "out", "-N", "d"): f"{SERVER}:{folder}/d.o%",
+        ("-w", "out", "-N", "w"): f"{SERVER}:{folder}/w.o%",
     }
     for options, expected in paths.items():
         job = system.job(system.submit("true", "-h", *options))

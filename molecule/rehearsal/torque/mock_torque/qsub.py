@@ -119,17 +119,24 @@ def _job_name(text: str, default: str) -> str:
     return text or default
 
 
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:  # behind a folder that is closed to the submitter
+        return False
+
+
 def _path(letter: str, text: str) -> str:
     """A marked folder ends in "/": the server adds the file's name."""
     if not text:
         raise illegal(letter)
-    if ":" not in text.partition("/")[0] and Path(text).is_dir():
+    if ":" not in text.partition("/")[0] and _is_folder(text):
         return str(Path(text).absolute()) + "/"
     return text
 
 
 def _folder(letter: str, text: str) -> str:
-    if not Path(text).is_dir():
+    if not _is_folder(text):
         raise illegal(letter)
     return str(Path(text).absolute())
 

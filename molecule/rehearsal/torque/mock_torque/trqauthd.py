@@ -84,11 +84,14 @@ async def _resolve(name: str) -> str:
 
 async def run(home: Home, hostname: str) -> None:
     """Serve until terminated."""
-    home.socket.unlink(missing_ok=True)  # left by a killed predecessor
+    # Renamed when it is ready: no command meets a socket that does not listen yet.
+    unready = home.socket.with_suffix(".new")
+    unready.unlink(missing_ok=True)
     server = await asyncio.start_unix_server(
-        Relay(home, hostname).connection, path=home.socket, backlog=128
+        Relay(home, hostname).connection, path=unready, backlog=128
     )
-    home.socket.chmod(0o666)  # every user of the host may ask
+    unready.chmod(0o666)  # every user of the host may ask
+    unready.replace(home.socket)
     log.info("trqauthd of %s for server %s", hostname, home.server()[0])
     daemon.ready()
     async with server:
