@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from hub_process import Hub
-from small_torque import SmallTorque
+
+from tests.unit.spawner.hub_process import Hub
+from tests.unit.spawner.small_torque import SmallTorque
 
 # PAM is replaced at its door; accounts and groups are this machine's own.
 _PAM = """

@@ -15,7 +15,11 @@ log = logging.getLogger(__name__)
 # Named one by one: nothing of the hub's own environment (tokens, keys) may reach a command.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C"}
 
-_forsaken: set[asyncio.Task[None]] = set()
+_DEATH = 1.0
+"""Seconds in which a killed process should be gone."""
+
+# The event loop keeps no strong reference to a task.
+_dying: set[asyncio.Task[int]] = set()
 
 
 class CommandTimeoutError(Exception):
@@ -49,16 +53,17 @@ async def run(argv: Sequence[str], *, stdin: str = "", timeout: float) -> Result
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(stdin.encode()), timeout)
     except TimeoutError:
+        await asyncio.wait([_kill(process)], timeout=_DEATH)
         raise CommandTimeoutError(f"{argv[0]} did not answer within {timeout:g} s") from None
-    finally:
-        if process.returncode is None:
-            _kill(process)
+    except asyncio.CancelledError:
+        _kill(process)
+        raise
     status = process.returncode if process.returncode is not None else -1
     return Result(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a command with all its children, and collect it when it is dead.
+def _kill(process: asyncio.subprocess.Process) -> asyncio.Task[int]:
+    """Kill a command with all its children; the task ends when it is dead.
 
     A process under sudo belongs to root and may not be killed from here; it is then left to
     its own end. A `command_timeout` in the sudo rule bounds that.
@@ -66,13 +71,10 @@ def _kill(process: asyncio.subprocess.Process) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass
+        log.debug("Process %d had just ended.", process.pid)
     except PermissionError:
         log.warning("Process %d does not end and may not be killed from here.", process.pid)
-    task = asyncio.ensure_future(_collect(process))
-    _forsaken.add(task)
-    task.add_done_callback(_forsaken.discard)
-
-
-async def _collect(process: asyncio.subprocess.Process) -> None:
-    await process.wait()
+    task = asyncio.ensure_future(process.wait())
+    _dying.add(task)
+    task.add_done_callback(_dying.discard)
+    return task

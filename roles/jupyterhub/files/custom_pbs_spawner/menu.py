@@ -22,8 +22,8 @@ from custom_pbs_spawner.profiles import LOCAL_PROFILE, Profile
 from custom_pbs_spawner.spawner import CustomPBSSpawner, Phase, StartError
 from custom_pbs_spawner.tables import TableError, load_profiles
 
-# A child's address is its own business, and what the researcher sent ends here.
-_NOT_LINKED = {"config", "parent", "log", "ip", "port", "user_options"}
+# A child's address is its own business, what the researcher sent ends here, `db` is deprecated.
+_NOT_LINKED = {"config", "parent", "log", "db", "ip", "port", "user_options"}
 _LINKED = {name for name in Spawner.class_trait_names() if name[0] != "_"} - _NOT_LINKED
 
 
@@ -203,11 +203,12 @@ class ProfileMenuSpawner(ProfilesSpawner):
                 **self.child_config,
             )
             child.persist = self.persist
+            common = _LINKED & set(self.trait_names()) - set(self.child_config)
             configured = _configured_for(child)
-            for name in sorted(_LINKED & configured):
+            for name in sorted(common & configured):
                 # The hub reads these (timeouts, intervals, hooks) of the wrapper.
                 setattr(self, name, getattr(child, name))
-            for name in sorted(_LINKED - configured - set(self.child_config)):
+            for name in sorted(common - configured):
                 self._links.append(directional_link((self, name), (child, name)))
             if self.child_state:
                 child.load_state(self.child_state)

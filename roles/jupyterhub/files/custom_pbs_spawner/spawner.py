@@ -7,7 +7,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -147,9 +147,13 @@ class CustomPBSSpawner(TorqueSpawner):
 
     async def _look(self, max_age: float, since: float = LONG_AGO) -> Sight:
         assert self.record is not None
-        return await self.queue_view.look(
+        sight = await self.queue_view.look(
             self.record.job_id, max_age=max_age, since=since, submitted=self._submitted
         )
+        if sight.job is not None:
+            # Seen once, it is no longer too new to be in the queue.
+            self._submitted = LONG_AGO
+        return sight
 
     # --- state ---------------------------------------------------------------------------
 
@@ -188,11 +192,25 @@ class CustomPBSSpawner(TorqueSpawner):
         self.ip, self.port = "0.0.0.0", 0  # noqa: S104 - the node is not known yet
         self.phase = Phase.SUBMITTING
         self._digest = token_digest(self.api_token)
-        script = await self._script()
-        # When the start is cancelled, qsub goes on to its end: only then is the id known.
-        self._submission = asyncio.ensure_future(self._submit(script))
-        await asyncio.shield(self._submission)
-        return await self._until_ready()
+        async with self._start_limit():
+            script = await self._script()
+            # When the start is cancelled, qsub goes on to its end: only then is the id known.
+            self._submission = asyncio.ensure_future(self._submit(script))
+            await asyncio.shield(self._submission)
+            return await self._until_ready()
+
+    @asynccontextmanager
+    async def _start_limit(self) -> AsyncIterator[None]:
+        """End a start shortly before the hub would, which has no words for the researcher."""
+        limit = self.start_timeout - min(2.0, self.start_timeout / 10)
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError as error:
+            waited = messages.duration(self.language, limit)
+            raise self._start_error(
+                "too_long", reason="timeout", status=504, waited=waited
+            ) from error
 
     async def _script(self) -> str:
         try:
@@ -244,10 +262,8 @@ class CustomPBSSpawner(TorqueSpawner):
         """Wait for the node, the port and the server behind it, watching the queue."""
         assert self.record is not None
         loop = asyncio.get_running_loop()
-        limit = self.start_timeout - min(2.0, self.start_timeout / 10)
-        deadline = loop.time() + limit
         since = LONG_AGO
-        while loop.time() < deadline:
+        while True:
             sight = await self._look(PENDING_INTERVAL, since)
             if sight.over:
                 raise self._death(sight.job)
@@ -262,8 +278,6 @@ class CustomPBSSpawner(TorqueSpawner):
                     since = loop.time()
             else:
                 await asyncio.sleep(PENDING_INTERVAL)
-        waited = messages.duration(self.language, limit)
-        raise self._start_error("too_long", reason="timeout", status=504, waited=waited)
 
     def _ready(self, host: str, port: int) -> tuple[str, int]:
         assert self.record is not None
@@ -277,7 +291,8 @@ class CustomPBSSpawner(TorqueSpawner):
     async def resume(self) -> tuple[str, int] | None:
         """Go on with a job that another hub process submitted; None when it does not start."""
         try:
-            return await self._until_ready()
+            async with self._start_limit():
+                return await self._until_ready()
         except StartError as error:
             self.log.warning("The pending job of %s was lost: %s", self._log_name, error)
             return None

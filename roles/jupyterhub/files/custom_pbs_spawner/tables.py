@@ -7,7 +7,6 @@ Used on the control node before anything is touched, and by the hub when it load
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -50,7 +49,9 @@ class Kernel(BaseModel):
 
     name: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
     display_name: Annotated[OneLine, Field(min_length=1, max_length=100)]
-    environment: Annotated[str, Field(pattern=r"\Aenvironments/[A-Za-z0-9][A-Za-z0-9._-]*\.yml\z")]
+    environment: Annotated[
+        str, Field(pattern=r"\Aenvironments/(?:[A-Za-z0-9][\w.-]*/)*[A-Za-z0-9][\w.-]*\.yml\z")
+    ]
 
 
 def profile_problems(
@@ -185,19 +186,3 @@ def _queue_problems(profile: Profile, queues: Mapping[str, Queue]) -> Iterator[s
                 f'field "{field}": {text(value)} is above the limit of queue {queue.name}; '
                 f"write at most {text(limit)}."
             )
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Check the files that are named: `python -m custom_pbs_spawner.tables profiles.json`."""
-    status = 0
-    for name in arguments:
-        try:
-            load_profiles(Path(name))
-        except TableError as error:
-            print(error, file=sys.stderr)
-            status = 1
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
