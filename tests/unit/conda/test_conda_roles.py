@@ -64,6 +64,7 @@ class Site:
         variables = {
             **os.environ,
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
+            "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_ROLES_PATH": str(REPOSITORY / "roles"),
             "ANSIBLE_LOCAL_TEMP": str(self.folder / "ansible"),
             "ANSIBLE_REMOTE_TEMP": str(self.folder / "ansible"),
@@ -163,7 +164,7 @@ def test_files_count_by_their_content_and_not_by_their_channels(site: Site, chan
 
 
 def test_rows_that_cannot_be_built_are_refused(site: Site) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "nothing"},
         {"name": "both", "conda": ["tool"], "conda_file": "demo.yml"},
         {"name": "../up", "conda": ["tool"]},

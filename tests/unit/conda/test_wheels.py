@@ -9,7 +9,7 @@ from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 import pytest
-from conda_package_handling.api import extract  # type: ignore[import-untyped]
+from conda_package_handling.api import extract
 from offline_channel.package import PLACEHOLDER, Package, write
 from offline_channel.wheels import Wheel, depends, read_wheel, to_package, wanted_extras
 from packaging.requirements import Requirement

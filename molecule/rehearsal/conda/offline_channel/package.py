@@ -15,7 +15,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Any
 
-from conda_package_handling.api import create  # type: ignore[import-untyped]
+from conda_package_handling.api import create
 
 PLACEHOLDER = "/opt/environment_prefix_placeholder"
 """What stands in packaged text files for the prefix; the installer replaces it."""
