@@ -20,6 +20,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
+    def log_message(self, *words: object) -> None:
+        """Be silent: whoever read what this process writes may be gone."""
+
 
 print("stub server at", address.netloc, flush=True)
 http.server.HTTPServer((address.hostname or "", address.port or 0), Handler).serve_forever()
