@@ -237,7 +237,7 @@ async def solved_records(
         channel if "://" in channel or not channel.startswith("/") else f"file://{channel}"
         for channel in wish.channels
     ]
-    return await solve_specs(
+    records: list[RepoDataRecord] = await solve_specs(
         sources=[Channel(channel) for channel in dict.fromkeys(channels)],
         specs=[
             MatchSpec(spec)
@@ -247,6 +247,7 @@ async def solved_records(
         locked_packages=present,
         virtual_packages=VirtualPackage.detect(),
     )
+    return records
 
 
 def identity(record: RepoDataRecord) -> tuple[str, str, str, str]:
