@@ -125,7 +125,8 @@ class Researcher:
                         printed += answer["content"]["text"]
                     if answer["msg_type"] == "error":
                         raise AssertionError("\n".join(answer["content"]["traceback"]))
-                    if answer["msg_type"] == "execute_reply":
+                    # The reply itself may overtake what was printed; "idle" comes last.
+                    if answer["content"].get("execution_state") == "idle":
                         return printed.strip()
         finally:
             socket.close()

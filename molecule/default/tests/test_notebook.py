@@ -128,4 +128,4 @@ def test_stop_takes_job_and_route_away(running: Researcher, host: Host) -> None:
     wait_for("job gone", lambda: not jobs_of(host, running.name), 60)
     wait_for("server gone", lambda: not (running.server(SERVER) or {}).get("ready"), 60)
     assert not running.get(SERVER, "api/status").ok
-    assert not host.check_output("ps -u meteo1 -o args=").strip(), "no process stays behind"
+    assert not host.run("ps -u meteo1 -o args=").stdout, "no process stays behind"
