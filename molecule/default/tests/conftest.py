@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from cluster import Cluster
-from hub import Researcher
 from testinfra.host import Host
 
-PROFILE = {"profile": "tintel"}
-SERVER = "scenario"
+from tests.hub_client import SERVER, Researcher
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def meteo1(researcher: Callable[[str], Researcher]) -> Researcher:
 @pytest.fixture(scope="module")
 def running(meteo1: Researcher) -> Iterator[Researcher]:
     """meteo1 with a server that runs as a job in the queue."""
-    answer = meteo1.start(SERVER, PROFILE)
+    answer = meteo1.start(SERVER, {"profile": "tintel"})
     assert answer.status_code in {201, 202}, answer.text
     meteo1.wait_ready(SERVER)
     yield meteo1

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import SERVER
-from hub import Researcher, wait_for
 from testinfra.host import Host
 
-KERNEL = "jh-ganymede-pygms-3.11"
+from tests.hub_client import KERNEL, SERVER, Researcher, wait_for
+
 QSTAT = "/usr/local/torque/bin/qstat"
 
 
@@ -24,7 +23,7 @@ def jobs_of(host: Host, user: str) -> list[ET.Element]:
         job
         for job in ET.fromstring(answer or "<Data/>").iter("Job")  # noqa: S314 - the mock's own
         if job.findtext("Job_Owner", "").split("@")[0] == user
-        and job.findtext("job_state") in "QHRE"
+        and job.findtext("job_state", "") in set("QHRE")
     ]
 
 
@@ -83,7 +82,7 @@ def test_kernel_survives_a_restart_of_the_hub(running: Researcher, host: Host) -
 
 def _answers(who: Researcher) -> bool:
     try:
-        return who.session.get(f"{who.url}/hub/api/", timeout=5).ok
+        return bool(who.session.get(f"{who.url}/hub/api/", timeout=5).ok)
     except OSError:
         return False
 
@@ -95,7 +94,7 @@ def test_routes_are_back_soon_after_a_restart_of_the_proxy(running: Researcher, 
 
     def back() -> bool:
         try:
-            return running.get(SERVER, "api/status").ok
+            return bool(running.get(SERVER, "api/status").ok)
         except OSError:
             return False
 

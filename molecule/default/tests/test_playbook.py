@@ -10,11 +10,10 @@ import time
 from typing import Any
 
 from cluster import Cluster
-from conftest import SERVER
-from hub import Researcher
 from machine import REPOSITORY
-from test_notebook import KERNEL
 from testinfra.host import Host
+
+from tests.hub_client import KERNEL, SERVER, Researcher
 
 TABLE = REPOSITORY / "group_vars/all/profiles.yml"
 

@@ -15,6 +15,8 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 TIMEOUT = 10  # seconds for one request
+SERVER = "scenario"  # the named server of the tests
+KERNEL = "jh-ganymede-pygms-3.11"  # Jupyter lists names in lower case
 T = TypeVar("T")
 
 
