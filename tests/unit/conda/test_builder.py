@@ -40,6 +40,15 @@ def test_the_hash_covers_code_and_locks_of_the_channel_but_no_documentation() ->
     assert "README.md" not in names
 
 
+def test_caches_of_linters_are_no_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("code.py", ".mypy_cache/x.json", "package/.ruff_cache/x", "package/code.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(builder, "HERE", tmp_path)
+    names = [name for name, _ in builder.inputs(tmp_path)]
+    assert names == ["code.py", "package/code.py", *builder.LOCKS]
+
+
 def test_a_failed_build_leaves_the_mirror_as_it_was(
     monkeypatch: pytest.MonkeyPatch, repository: Path, tmp_path: Path
 ) -> None:

@@ -28,8 +28,10 @@ KEPT_MIRRORS = 2
 def inputs(repository: Path) -> Iterator[tuple[str, Path]]:
     """Name and path of every file that decides what the mirror holds."""
     for path in sorted(HERE.rglob("*")):
-        if path.is_file() and path.suffix not in {".md", ".pyc"}:
-            yield path.relative_to(HERE).as_posix(), path
+        name = path.relative_to(HERE).as_posix()
+        hidden = name.startswith(".") or "/." in name  # caches of linters
+        if path.is_file() and path.suffix not in {".md", ".pyc"} and not hidden:
+            yield name, path
     for lock in LOCKS:
         yield lock, repository / lock
 
