@@ -65,9 +65,7 @@ def test_the_right_key_opens_the_port(system: System) -> None:
         (None, "request pbs_mom@node01"),
     ],
 )
-def test_without_key_or_label_nothing_happens(
-    system: System, key: str | None, label: str
-) -> None:
+def test_without_key_or_label_nothing_happens(system: System, key: str | None, label: str) -> None:
     secret = (system.key if key is None else key).encode()
     assert exchange(system.port, lambda nonce: seal(secret, label, nonce, FORGED)) == b""
     assert "forged" not in names(system)

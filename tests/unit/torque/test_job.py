@@ -12,9 +12,7 @@ import pytest
 from .harness import SERVER, USERS, System, alive, lines, wait_for
 
 USER = "velezj"
-UNDELIVERED = (
-    "Unable to copy files back - please see the mother superior's log for exact details."
-)
+UNDELIVERED = "Unable to copy files back - please see the mother superior's log for exact details."
 
 
 def test_environment(system: System) -> None:

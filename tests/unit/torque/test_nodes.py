@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import subprocess
 
 from .harness import System, wait_for
 
@@ -189,3 +191,20 @@ def test_purged_job_is_stopped_on_its_node(system: System) -> None:
     assert system.run("root", "qdel", "-p", name).code == 0
     assert system.run(USER, "qstat", "-x", name).code == 153
     wait_for(lambda: f"{name} ended" in system.log("node01"), f"session {session} is stopped")
+
+
+def test_a_reused_session_number_harms_nobody(own_system: System) -> None:
+    """After a reboot of the node the number belongs to another process."""
+    system = own_system
+    name = system.submit(SLEEP)
+    wait_for(lambda: system.job(name).get("substate") == "42", "running")
+    system.stop("node01")
+    record = system.nodes["node01"].home / f"mom_priv/jobs/{name}.JB"
+    content = json.loads(record.read_text())
+    with subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True) as stranger:
+        content["session"] = stranger.pid
+        record.write_text(json.dumps(content))
+        system.start_mom("node01")
+        assert system.wait_state(name, "C")["exit_status"] == "0"
+        assert stranger.poll() is None
+        stranger.kill()

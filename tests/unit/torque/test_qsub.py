@@ -167,9 +167,7 @@ def test_the_server_must_know_the_user(system: System) -> None:
 
 def test_command_line_wins_over_directives(system: System) -> None:
     script = "#!/bin/bash\n#PBS -N dirN -l walltime=0:10:00,mem=50mb -v A=script\n\n# note\necho\n"
-    name = system.submit(
-        script, "-h", "-N", "cliN", "-l", "walltime=0:20:00", "-v", "B=cli"
-    )
+    name = system.submit(script, "-h", "-N", "cliN", "-l", "walltime=0:20:00", "-v", "B=cli")
     job = system.job(name)
     assert job["Job_Name"] == "cliN"
     assert job["Resource_List.walltime"] == "00:20:00"
@@ -264,8 +262,7 @@ def test_interactive_needs_a_terminal(system: System) -> None:
     result = system.run("velezj", "qsub", "-I")
     assert (result.code, result.err) == (
         1,
-        "qsub:\tstandard input and output must be a terminal for \n"
-        "\tinteractive job submission\n",
+        "qsub:\tstandard input and output must be a terminal for \n\tinteractive job submission\n",
     )
 
 

@@ -58,13 +58,11 @@ class JobProcess:
     def alive(self) -> bool:
         """Whether the login shell lives (and is not another process with its number)."""
         found = procs.process(self.session)
-        return (
-            found is not None and found.state != "Z" and found.start_ticks == self.start_ticks
-        )
+        return found is not None and found.state != "Z" and found.start_ticks == self.start_ticks
 
     def measure(self) -> None:
         """Set ``used`` from the session's processes."""
-        members = procs.session(self.session)
+        members = procs.session(self.session, self.account.uid)
         ticks = sum(item.cpu_ticks for item in members)
         self.used = {
             "cput": resources.time_text(ticks // procs.TICKS),
@@ -185,7 +183,7 @@ async def wait_for_end(process: JobProcess) -> None:
     if process.ended is None:
         process.ended = time.time()
     if process.session:
-        await procs.kill_session(process.session)
+        await procs.kill_session(process.session, process.account.uid)
 
 
 async def terminate(process: JobProcess, delay: float) -> None:
@@ -193,8 +191,8 @@ async def terminate(process: JobProcess, delay: float) -> None:
 
     There is no grace: the login shell dies of SIGTERM at once, and that ends the job.
     """
-    procs.signal_session(process.session, signal.SIGTERM)
+    procs.signal_session(process.session, process.account.uid, signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(delay, AT_ONCE)):
             await procs.gone(process.session)
-    await procs.kill_session(process.session)
+    await procs.kill_session(process.session, process.account.uid)

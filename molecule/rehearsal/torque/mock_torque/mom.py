@@ -76,9 +76,7 @@ class Mom:
         self.port = port
         self.key = home.key()
         self.settings = read_settings(home.mom_priv / "config")
-        self.delivery = Delivery(
-            home, hostname, self.settings.usecp, self.settings.copy_retry_time
-        )
+        self.delivery = Delivery(home, hostname, self.settings.usecp, self.settings.copy_retry_time)
         self.jobs: dict[str, JobProcess] = {}
         self._report_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,7 +170,7 @@ class Mom:
         process = self.jobs.get(message["id"])
         if process is None or not process.session:
             return {"unknown": message["id"]}
-        procs.signal_session(process.session, message["signal"])
+        procs.signal_session(process.session, process.account.uid, message["signal"])
         return {}
 
     # --- a job's life

@@ -2,7 +2,8 @@
 """Processes of a session, read from /proc, and signals to them.
 
 As in TORQUE without cgroups a job is the session of its login shell: a process that made a
-session of its own (setsid) no longer belongs to it.
+session of its own (setsid) no longer belongs to it. Only processes of the job's owner count: after
+a reboot the number of the session may be somebody else's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Process:
     """What /proc/PID/stat tells."""
 
     pid: int
+    uid: int
     state: str
     session: int
     cpu_ticks: int
@@ -37,12 +39,15 @@ class Process:
 def process(pid: int) -> Process | None:
     """The process, None when there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        folder = Path(f"/proc/{pid}")
+        text = (folder / "stat").read_text()
+        uid = folder.stat().st_uid
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
     return Process(
         pid=pid,
+        uid=uid,
         state=fields[0],
         session=int(fields[3]),
         cpu_ticks=int(fields[11]) + int(fields[12]),
@@ -52,15 +57,19 @@ def process(pid: int) -> Process | None:
     )
 
 
-def session(sid: int) -> list[Process]:
-    """The living processes of a session."""
+def session(sid: int, uid: int) -> list[Process]:
+    """The living processes of a user's session."""
     found = (process(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [item for item in found if item and item.session == sid and item.state != "Z"]
+    return [
+        item
+        for item in found
+        if item and (item.session, item.uid) == (sid, uid) and item.state != "Z"
+    ]
 
 
-def signal_session(sid: int, number: int) -> int:
+def signal_session(sid: int, uid: int, number: int) -> int:
     """Signal every process of the session; how many there were."""
-    members = session(sid)
+    members = session(sid, uid)
     for item in members:
         try:
             os.kill(item.pid, number)
@@ -85,10 +94,10 @@ async def gone(pid: int) -> None:
         os.close(descriptor)
 
 
-async def kill_session(sid: int) -> None:
+async def kill_session(sid: int, uid: int) -> None:
     """SIGKILL until nothing is left that could still fork."""
     for _ in range(KILL_TRIES):
-        if not signal_session(sid, signal.SIGKILL):
+        if not signal_session(sid, uid, signal.SIGKILL):
             return
         await asyncio.sleep(0.01)
     log.error("processes of session %d do not die", sid)

@@ -338,5 +338,3 @@ def main() -> int:
     if name:
         put(f"{name}\n")
     return 0
-
-

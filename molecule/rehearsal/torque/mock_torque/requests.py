@@ -257,5 +257,3 @@ def _signal_number(text: str) -> int:
         return int(signal.Signals[name])
     except KeyError:
         raise PbsError(errors.BAD_VALUE, what=f"signal {text}") from None
-
-

@@ -118,9 +118,7 @@ def _given_resources(state: State, given: dict[str, str]) -> dict[str, str]:
 def _check_user(state: State, home: Home, user: str, host: str, request: Message) -> Account:
     account = home.account(user)
     if account is None:
-        raise PbsError(
-            errors.BAD_UID, msg=f"User {user} does not exist in server password file\n"
-        )
+        raise PbsError(errors.BAD_UID, msg=f"User {user} does not exist in server password file\n")
     if account.uid == 0:
         raise PbsError(errors.BAD_UID, msg=f"root user {user} not allowed")
     proxy = request.get("proxy_user")
@@ -132,9 +130,7 @@ def _check_user(state: State, home: Home, user: str, host: str, request: Message
         )
     wanted = str(request.get("run_as") or user).partition("@")[0]
     if wanted != user or not _may_submit_from(state, host):
-        raise PbsError(
-            errors.BAD_UID, msg=f"ruserok failed validating {user}/{wanted} from {host}"
-        )
+        raise PbsError(errors.BAD_UID, msg=f"ruserok failed validating {user}/{wanted} from {host}")
     return account
 
 
@@ -166,9 +162,7 @@ def _check_queue(state: State, queue: Queue, user: str, host: str) -> None:
         raise PbsError(errors.USER_QUEUE_FULL, msg=text)
     allowed = queue.attributes.get("acl_users", "").split(",")
     if queue.flag("acl_user_enable") and user not in allowed and f"{user}@{host}" not in allowed:
-        raise PbsError(
-            errors.UNAUTHORIZED, msg=f"user ACL rejected the submitting user: {where}"
-        )
+        raise PbsError(errors.UNAUTHORIZED, msg=f"user ACL rejected the submitting user: {where}")
 
 
 def _complete(queue: Queue, given: dict[str, str]) -> dict[str, str]:

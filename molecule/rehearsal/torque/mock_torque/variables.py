@@ -40,9 +40,7 @@ def expand(option: str, environment: Mapping[str, str], *, old: bool = False) ->
     return items
 
 
-def _next_item(
-    text: str, environment: Mapping[str, str], *, old: bool
-) -> tuple[str, str | None]:
+def _next_item(text: str, environment: Mapping[str, str], *, old: bool) -> tuple[str, str | None]:
     match = re.search("[,=]", text)
     name = text[: match.start()] if match else text
     tail = text[match.end() :] if match else None
