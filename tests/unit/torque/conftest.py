@@ -21,8 +21,10 @@ NODES = {"node01": "np=4 mem=64gb", "node02": "np=2 mem=32gb"}
 def _folder() -> Iterator[Path]:
     # A short path: the address of a unix socket has at most 107 characters.
     root = Path(tempfile.mkdtemp(prefix="mt-"))
-    yield root
-    shutil.rmtree(root)
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
 
 
 @pytest.fixture(scope="session")
