@@ -22,6 +22,7 @@ from machine import (
     cache,
     fingerprint,
     follow,
+    interrupt_on_termination,
     last_line,
     only_one,
     output,
@@ -255,6 +256,7 @@ def main() -> int:
     """Do what the command line asks; the exit status."""
     asked = arguments()
     demo = Demo()
+    interrupt_on_termination()
     try:
         match asked.verb:
             case "up":

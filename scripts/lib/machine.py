@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -76,9 +78,8 @@ def follow(
     """Run a long command with everything it says in `log`; its exit status.
 
     `on_line` sees each line as it comes. After `timeout` seconds, and at an interrupt, the command
-    and its children end.
+    ends with all its children.
     """
-    end = time.monotonic() + timeout
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w") as out,
@@ -91,21 +92,37 @@ def follow(
             errors="replace",
             cwd=REPOSITORY,
             env=environment,
+            start_new_session=True,
         ) as process,
     ):
         assert process.stdout is not None
+        alarm = threading.Timer(timeout, _end, [process])
+        alarm.start()
         try:
             for line in process.stdout:
                 out.write(line)
                 out.flush()
                 on_line(line.rstrip("\n"))
-                if time.monotonic() > end:
-                    process.terminate()
-                    out.write(f"ended after {timeout:.0f} s\n")
-            return process.wait(timeout=30)
+            return process.wait()
         except BaseException:
-            process.terminate()
+            _end(process)
             raise
+        finally:
+            alarm.cancel()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command and its children: first asked, then forced."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=15)
+
+
+def interrupt_on_termination() -> None:
+    """Let a SIGTERM clean up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _last_line(text: str) -> str:

@@ -16,14 +16,15 @@ from pathlib import Path
 import environment
 from cluster import Cluster
 from machine import (
+    CACHES,
     REPOSITORY,
     PlainError,
     cache,
     clear,
     duration,
     follow,
+    interrupt_on_termination,
     only_one,
-    output,
     require_space,
     say,
 )
@@ -32,6 +33,8 @@ ARTIFACTS = REPOSITORY / "artifacts"
 LOGS = ARTIFACTS / "log"
 JUNIT = ARTIFACTS / "junit"
 DISK_GB = 12
+# Folders that hold nothing of ours.
+HIDDEN = {".git", "artifacts", *CACHES}
 # A step of Molecule that has ended, as it says it: "INFO  default ➜ converge: Executed: Successful"
 STEP = re.compile(r"(\w+) ➜ (\w+): Executed: (\w+)")
 # Colours of a terminal.
@@ -57,8 +60,8 @@ class Tally:
 
 def shell_scripts() -> list[str]:
     """The shell scripts of the repository: by name, or by their first line."""
-    files = output(["git", "ls-files", "--cached", "--others", "--exclude-standard"]).splitlines()
-    return [file for file in files if _is_shell(REPOSITORY / file)]
+    files = sorted(file for file in REPOSITORY.rglob("*") if not HIDDEN.intersection(file.parts))
+    return [str(file.relative_to(REPOSITORY)) for file in files if _is_shell(file)]
 
 
 def _is_shell(file: Path) -> bool:
@@ -186,7 +189,8 @@ def run(parts: list[str]) -> Tally:
     """Run `parts` one after the other and print the time of each."""
     if {"default", "cluster"} & set(parts):
         require_space(cache(), DISK_GB, "The test")
-    shutil.rmtree(ARTIFACTS, ignore_errors=True)
+    if parts == list(PARTS):
+        shutil.rmtree(ARTIFACTS, ignore_errors=True)
     print("  Python environment")
     environment.install("development")
     tally = Tally()
@@ -207,6 +211,7 @@ def main() -> int:
     asked = parser.parse_args().part
     parts = list(PARTS) if "all" in asked else [part for part in PARTS if part in asked]
     start = time.monotonic()
+    interrupt_on_termination()
     try:
         with only_one("test"):
             tally = run(parts)
