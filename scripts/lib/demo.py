@@ -64,7 +64,7 @@ class Demo:
         """Build what is missing, start what is stopped, and say how to get in."""
         port = port or self.cluster.port() or DEFAULT_PORT
         self._require_port(port)
-        require_space(cache(), DISK_GB if not self.cluster.hosts() else 1, "The demo")
+        require_space(DISK_GB if not self.cluster.hosts() else 1, "The demo")
         print(f"Ganymede on this machine (what is built once is kept in {cache()})")
         self.stages.do("Python environment", environment.stamp("control"), self._environment)
         self.stages.do("image of the hosts", None, self._image)

@@ -165,16 +165,22 @@ class Stages:
 
         Without a stamp it is called every time: the action knows itself what is done.
         """
+        line = f"  {title:<28} "
         if stamp is not None and self._stamps().get(title) == stamp:
-            print(f"  {title:<28} as it is")
+            print(f"{line}as it is")
             return
         start = time.monotonic()
-        say(f"  {title:<28} …")
-        action()
+        print(line, end="", flush=True)
+        try:
+            action()
+        except BaseException:
+            clear()
+            print(line if sys.stdout.isatty() else "")
+            raise
         if stamp is not None:
             self._keep(title, stamp)
         clear()
-        print(f"  {title:<28} {duration(time.monotonic() - start)}")
+        print(f"{line if sys.stdout.isatty() else ''}{duration(time.monotonic() - start)}")
 
     def _keep(self, title: str, stamp: str) -> None:
         self._record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -206,17 +212,26 @@ def clear() -> None:
     say("")
 
 
-def require_space(folder: Path, gigabytes: float, what: str) -> None:
-    """Stop when the file system of `folder` has less than `gigabytes` free.
+def require_space(gigabytes: float, what: str) -> None:
+    """Stop when the cache or Docker has less than `gigabytes` free.
 
     Raises:
         PlainError: there is not enough space.
     """
-    while not folder.exists():
+    docker = Path(output([DOCKER, "info", "--format", "{{.DockerRootDir}}"]))
+    for folder, remedy in (
+        (cache(), "make room there, or name another folder in GANYMEDE_CACHE"),
+        (docker, "make room there, for instance with 'docker system prune'"),
+    ):
+        free = shutil.disk_usage(_existing(folder)).free / 1e9
+        if free < gigabytes:
+            raise PlainError(
+                f"{what} needs {gigabytes:g} GB and {folder} has {free:.1f} GB free: {remedy}."
+            )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that this user can see."""
+    while not os.access(folder, os.F_OK):
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e9
-    if free < gigabytes:
-        raise PlainError(
-            f"{what} needs {gigabytes:g} GB and {folder} has {free:.1f} GB free: make room there,"
-            " or name another folder in GANYMEDE_CACHE."
-        )
+    return folder

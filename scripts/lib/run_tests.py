@@ -19,7 +19,6 @@ from machine import (
     CACHES,
     REPOSITORY,
     PlainError,
-    cache,
     clear,
     duration,
     follow,
@@ -188,7 +187,7 @@ PARTS: dict[str, Callable[[], Tally]] = {
 def run(parts: list[str]) -> Tally:
     """Run `parts` one after the other and print the time of each."""
     if {"default", "cluster"} & set(parts):
-        require_space(cache(), DISK_GB, "The test")
+        require_space(DISK_GB, "The test")
     if parts == list(PARTS):
         shutil.rmtree(ARTIFACTS, ignore_errors=True)
     print("  Python environment")
