@@ -87,6 +87,7 @@ c.CustomPBSSpawner.sudo_path = "{torque}/bin/sudo"
 c.CustomPBSSpawner.batch_script_template = "{package}/batch_script.sh.j2"
 c.CustomPBSSpawner.notebook_environment = "{root}/env"
 c.CustomPBSSpawner.jupyter_path = "/software/jupyterhub/share/jupyter"
+c.CustomPBSSpawner.jupyter_config_path = "/software/jupyterhub/etc/jupyter"
 c.CustomPBSSpawner.home_directory = "{torque}/home/{{username}}"
 c.CustomPBSSpawner.start_timeout = 60
 c.CustomPBSSpawner.http_timeout = 20

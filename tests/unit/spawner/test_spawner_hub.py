@@ -276,7 +276,7 @@ def test_pending_page_speaks_the_language_of_the_browser(hub: Hub) -> None:
     hub.queue.change(number, comment="Not Running: <no> nodes")
     messages = [event["message"] for event in progress(hub, "karin", until="<no>")]
     assert re.search(
-        rf"El trabajo {number}.encina espera en la cola tintel desde hace \d+ segundos. "
+        rf"El trabajo {number}.encina lleva (un momento|\d+ segundos) esperando en la cola tintel. "
         "La cola dice: Not Running: <no> nodes",
         messages[-1],
     ), messages

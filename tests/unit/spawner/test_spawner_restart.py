@@ -127,7 +127,7 @@ def test_start_that_takes_too_long_says_so_and_leaves_no_job(own_hub: Hub) -> No
     own_hub.start()
     token = own_hub.add_user("ana")
     own_hub.start_server("ana", token)
-    wait_for(lambda: "The job did not start within 4 seconds" in own_hub.log())
+    wait_for(lambda: "The job did not start within 5 seconds" in own_hub.log())
     wait_for(lambda: not own_hub.server("ana").get("pending"))
     assert own_hub.queue.jobs() == []
 

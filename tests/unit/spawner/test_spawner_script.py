@@ -24,6 +24,7 @@ VALUES: dict[str, Any] = {
     "log_directory": "/oceano/gmeteo/users/ana/.ganymede/logs",
     "notebook_environment": "/software/jupyterhub/envs/notebook/current",
     "jupyter_path": "/software/jupyterhub/share/jupyter",
+    "jupyter_config_path": "/software/jupyterhub/etc/jupyter",
     "arguments": [],
 }
 
@@ -82,6 +83,8 @@ def test_exports_reach_the_job_as_they_are(tmp_path: Path) -> None:
     assert {name: environment.get(name) for name in exports} == exports
     assert environment["PATH"] == f"{prefix}:/usr/bin:/bin:/nowhere"
     assert environment["JUPYTER_PATH"] == VALUES["jupyter_path"]
+    assert environment["JUPYTER_CONFIG_PATH"] == VALUES["jupyter_config_path"]
+    assert environment["OMP_NUM_THREADS"] == str(VALUES["cores"])
 
 
 def test_no_value_makes_a_directive() -> None:

@@ -22,7 +22,8 @@ _STYLE = """\
 .profile:hover { border-color: #f37626; }
 .profile:has(input:checked) { border-color: #f37626; box-shadow: inset 0 0 0 1px #f37626; }
 .profile:has(input:focus-visible) { outline: 3px solid #4a90d9; outline-offset: 2px; }
-.profile input { margin-top: .3rem; width: 1.1rem; height: 1.1rem; accent-color: #f37626; }
+.profile input { flex: none; margin-top: .3rem; width: 1.1rem; height: 1.1rem; }
+.profile input { accent-color: #f37626; }
 .profile-name { display: block; font-weight: 600; }
 .profile-description { display: block; color: var(--bs-secondary-color, #555); }
 .profile-facts { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .9rem; }

@@ -54,15 +54,16 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     # While the job starts
     "submitting": ("Submitting the job to the queue…", "Enviando el trabajo a la cola…"),
+    "moment": ("a moment", "un momento"),
     "queued": (
-        "Job {job} waits in queue {queue} since {waited}.",
-        "El trabajo {job} espera en la cola {queue} desde hace {waited}.",
+        "Job {job} has been waiting in queue {queue} for {waited}.",
+        "El trabajo {job} lleva {waited} esperando en la cola {queue}.",
     ),
     "remark": ("The queue says: {comment}", "La cola dice: {comment}"),
     "held": (
-        "Job {job} is held in the queue since {waited}; "
+        "Job {job} has been held in the queue for {waited}; "
         "it starts when you or an administrator release it.",
-        "El trabajo {job} está retenido en la cola desde hace {waited}; "
+        "El trabajo {job} lleva {waited} retenido en la cola; "
         "empezará cuando usted o un administrador lo libere.",
     ),
     "starting": (

@@ -95,6 +95,9 @@ class CustomPBSSpawner(TorqueSpawner):
     jupyter_path = Unicode(help="JUPYTER_PATH of the server: where the kernels are.").tag(
         config=True
     )
+    jupyter_config_path = Unicode(
+        help="JUPYTER_CONFIG_PATH of the server: settings for everybody."
+    ).tag(config=True)
     home_directory = Unicode("/home/{username}", help="Home of a user as the nodes see it.").tag(
         config=True
     )
@@ -207,7 +210,7 @@ class CustomPBSSpawner(TorqueSpawner):
             async with asyncio.timeout(limit):
                 yield
         except TimeoutError as error:
-            waited = messages.duration(self.language, limit)
+            waited = messages.duration(self.language, self.start_timeout)
             raise self._start_error(
                 "too_long", reason="timeout", status=504, waited=waited
             ) from error
@@ -235,6 +238,7 @@ class CustomPBSSpawner(TorqueSpawner):
             "log_directory": str(self._home() / self.log_directory),
             "notebook_environment": self.notebook_environment,
             "jupyter_path": self.jupyter_path,
+            "jupyter_config_path": self.jupyter_config_path,
             "arguments": self.get_args(),
         }
 
@@ -382,7 +386,7 @@ class CustomPBSSpawner(TorqueSpawner):
         shown = ""
         while True:
             percent, message = self._progress_message()
-            if message != shown:
+            if message != shown and self.phase is not Phase.IDLE:
                 shown = message
                 yield {"progress": percent, "message": message}
             await asyncio.sleep(PENDING_INTERVAL)
@@ -419,6 +423,8 @@ class CustomPBSSpawner(TorqueSpawner):
     def _waited(self, seconds: float) -> str:
         """A waiting time in steps: each new text is one more line of the page's event log."""
         step = next((step for limit, step in ((60, 5), (600, 30)) if seconds < limit), 60)
+        if seconds < step:
+            return messages.text(self.language, "moment")
         return messages.duration(self.language, seconds // step * step)
 
     def _start_error(

@@ -7,6 +7,7 @@ Checked against 6.1.3 and 4.2.10. `qsub`, `qstat` and `qdel` end with a PBS erro
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -204,7 +205,8 @@ class Torque:
         result = await self._run([str(self._bin / "qstat"), "-x"])
         if result.status:
             raise _failure(result)
-        return parse_jobs(result.stdout)
+        # A full queue takes long enough to read that the hub would feel it.
+        return await asyncio.to_thread(parse_jobs, result.stdout)
 
     async def job(self, job_id: str) -> Job:
         if not is_job_id(job_id):
