@@ -94,8 +94,12 @@ class Researcher:
         """Enter a name below "Named Servers" of the home page and press the button beside it."""
         self.open_home()
         self.page.get_by_label("server name").fill(name)
-        with self.page.expect_navigation():
-            self.page.get_by_role("button", name="Add New Server").click()
+        self.page.get_by_role("button", name="Add New Server").click()
+
+    def open_menu_of(self, name: str) -> None:
+        """Press "start" in a named server's row of the home page."""
+        row = self.page.locator("tr.home-server-row", has_text=name)
+        row.get_by_role("button", name="start").click()
 
     def stop_server(self) -> None:
         """Press "Stop My Server" on the home page and wait until it offers to start again."""

@@ -8,7 +8,7 @@ have, and restarts the hub. Chromium is $GANYMEDE_CHROMIUM, or /usr/bin/chromium
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """One step stands on the one before: stop at the first that fails."""
     if config.getoption("--cluster"):
         config.option.maxfail = 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep a picture of what each person of a failed step sees."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for person in item.funcargs.values():
+            if isinstance(person, Researcher):
+                person.picture(f"failed-{person.account.name}")
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +120,4 @@ def _remove_servers(browser: Browser, cluster: Cluster, album: Album) -> None:
             researcher.remove_servers()
             researcher.close()
             cluster.await_no_job(account.name)
+            cluster.forget_desktop(account.name)

@@ -180,6 +180,7 @@ def test_a_second_named_server_of_meteo2_runs_beside(meteo2: Researcher, cluster
     meteo2.open()
     meteo2.log_in()
     meteo2.add_server(NAMED_SERVERS[0])
+    meteo2.open_menu_of(NAMED_SERVERS[0])
     meteo2.choose("tintel")
     meteo2.await_lab(NAMED_SERVERS[0])
     meteo2.picture("named-server")
@@ -298,7 +299,8 @@ def test_the_sixth_named_server_is_refused_with_a_sentence(
     meteo2.picture("home-named-servers")
 
     meteo2.add_server("one-too-many")
-    expect(meteo2.page.locator("div.error")).to_contain_text("5 named servers")
+    expect(meteo2.page.locator("#error-dialog")).to_be_visible()
+    expect(meteo2.page.locator("#error-dialog")).to_contain_text("5 named servers")
     meteo2.picture("refused-sixth-server")
     status, answer = meteo2.start_by_api("one-too-many", "tintel")
     assert status == 400
