@@ -90,7 +90,9 @@ def lint() -> Tally:
 def unit() -> Tally:
     """The tests of the Python, without a container."""
     report = JUNIT / "unit.xml"
-    command = ["python", "-m", "pytest", "tests/unit", f"--junitxml={report}"]
+    # Most of them wait for processes of their own; those of one file share what they start.
+    at_once = ["--numprocesses=4", "--dist=loadfile"]
+    command = ["python", "-m", "pytest", "tests/unit", *at_once, f"--junitxml={report}"]
     return _pytest("unit", command, report, timeout=1200)
 
 
