@@ -90,8 +90,8 @@ def lint() -> Tally:
 def unit() -> Tally:
     """The tests of the Python, without a container."""
     report = JUNIT / "unit.xml"
-    # Most of them wait for processes of their own; those of one file share what they start.
-    at_once = ["--numprocesses=4", "--dist=loadfile"]
+    # Most of them wait for processes of their own; tests/unit/conftest.py says which.
+    at_once = ["--numprocesses=4", "--dist=loadgroup"]
     command = ["python", "-m", "pytest", "tests/unit", *at_once, f"--junitxml={report}"]
     return _pytest("unit", command, report, timeout=1200)
 
