@@ -52,7 +52,7 @@ class Researcher:
 
     def picture(self, name: str) -> None:
         """Keep what is on the screen."""
-        self.page.screenshot(path=self._album.path(name))
+        self.page.screenshot(path=self._album.path(name), animations="disabled")
 
     # --- the hub's pages ---------------------------------------------------------------------
 
@@ -82,7 +82,8 @@ class Researcher:
     def await_lab(self, server: str = "") -> None:
         """Wait until the browser is in JupyterLab of a server ('' is the default one)."""
         self.page.wait_for_url(f"{self.server_url(server)}/lab**", timeout=START)
-        expect(self.page.locator("#jp-main-dock-panel")).to_be_visible(timeout=START)
+        tabs = self.page.locator("#jp-main-dock-panel .lm-TabBar-tab")
+        expect(tabs.first).to_be_visible(timeout=START)
         expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
     def open_home(self) -> None:

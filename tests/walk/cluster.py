@@ -128,9 +128,10 @@ class Cluster:
         install = ["install", "-o", owner, "-g", owner, "-m", "0644", "/dev/stdin", path]
         self.run("node01", *install, stdin=content)
 
-    def forget_desktop(self, owner: str) -> None:
-        """Let JupyterLab open without the tabs of the last time."""
-        self.run("node01", "rm", "-rf", f"{HOMES}/{owner}/.jupyter/lab/workspaces")
+    def tidy_home(self, owner: str) -> None:
+        """Remove what an earlier walk left: files, and the tabs that JupyterLab would open."""
+        leftovers = ["remembers.ipynb", "hub-is-back", ".jupyter/lab/workspaces"]
+        self.run("node01", "rm", "-rf", *[f"{HOMES}/{owner}/{name}" for name in leftovers])
 
     def restart_hub(self) -> None:
         """Restart the hub's own service; the proxy and the jobs are left alone."""

@@ -2,7 +2,8 @@
 """The walk needs a running cluster: pytest tests/walk --cluster FILE [--artifacts DIR].
 
 FILE is what `scripts/demo status --json` prints. The walk stops the servers that the researchers
-have, and restarts the hub. Chromium is $GANYMEDE_CHROMIUM, or /usr/bin/chromium.
+have, overwrites meteo1's era5-mean.ipynb, and restarts the hub. Chromium is $GANYMEDE_CHROMIUM, or
+/usr/bin/chromium.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from .browser import Album, Researcher
 from .cluster import Cluster
@@ -36,9 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """One step stands on the one before: stop at the first that fails."""
+    """One step stands on the one before: stop at the first that fails. Be patient with pages."""
     if config.getoption("--cluster"):
         config.option.maxfail = 1
+    expect.set_options(timeout=30_000)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -105,13 +107,13 @@ def _researcher(
 @pytest.fixture(scope="session", autouse=True)
 def clean_slate(browser: Browser, cluster: Cluster, album: Album) -> Iterator[None]:
     """No server runs before the walk, and none is left behind."""
-    _remove_servers(browser, cluster, album)
+    _tidy_up(browser, cluster, album)
     yield
     cluster.delay_jobs(0)
-    _remove_servers(browser, cluster, album)
+    _tidy_up(browser, cluster, album)
 
 
-def _remove_servers(browser: Browser, cluster: Cluster, album: Album) -> None:
+def _tidy_up(browser: Browser, cluster: Cluster, album: Album) -> None:
     for account in cluster.accounts.values():
         if account.access:
             researcher = Researcher(browser, cluster.url, account, album)
@@ -120,4 +122,4 @@ def _remove_servers(browser: Browser, cluster: Cluster, album: Album) -> None:
             researcher.remove_servers()
             researcher.close()
             cluster.await_no_job(account.name)
-            cluster.forget_desktop(account.name)
+            cluster.tidy_home(account.name)
