@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -30,6 +31,7 @@ def site(cluster: Cluster, *more: str, **variables: Any) -> tuple[int, str, dict
             "playbooks/site.yml",
         ],
         cwd=REPOSITORY,
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
         capture_output=True,
         text=True,
         timeout=600,
