@@ -20,34 +20,39 @@ from traitlets import TraitError
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import PyFileConfigLoader
 
+NAME = "jupyterhub_config.py"
+
 
 def config_problems(path: Path) -> Iterator[str]:
-    """Say what JupyterHub would refuse, or silently ignore, in a configuration file."""
+    """Say what JupyterHub would refuse, or silently ignore, in a configuration file.
+
+    The sentences call it jupyterhub_config.py: what is checked is a temporary copy.
+    """
     try:
         config = PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
     except Exception as error:  # noqa: BLE001  the file is a program: it may raise anything
-        yield f"{path}: the file cannot be loaded: {type(error).__name__}: {error}."
+        yield f"{NAME}: the file cannot be loaded: {type(error).__name__}: {error}."
         return
     try:
         app = JupyterHub(config=config)
         main_classes = (app.spawner_class, app.authenticator_class, app.proxy_class)
     except (TraitError, ImportError) as error:
-        yield f"{path}: {error}"
+        yield f"{NAME}: {error}"
         return
     configured = [JupyterHub, *main_classes]
     for name, section in config.items():
         classes = [cls for cls in _loaded_classes(Configurable) if cls.__name__ == name]
         if not classes:
-            yield f"{path}: c.{name}: nothing that the hub loads has this name."
+            yield f"{NAME}: c.{name}: nothing that the hub loads has this name."
             continue
-        yield from _unknown_traits(path, section, classes)
+        yield from _unknown_traits(section, classes)
         if not any(issubclass(main, cls) for main in configured for cls in classes):
             configured.extend(classes)
     for cls in configured[1:]:
         try:
             cls(config=config)
         except (TraitError, ValueError) as error:
-            yield f"{path}: {error}"
+            yield f"{NAME}: {error}"
 
 
 def _loaded_classes(base: type[Configurable]) -> Iterator[type[Configurable]]:
@@ -56,14 +61,12 @@ def _loaded_classes(base: type[Configurable]) -> Iterator[type[Configurable]]:
         yield from _loaded_classes(cls)
 
 
-def _unknown_traits(
-    path: Path, section: Config, classes: list[type[Configurable]]
-) -> Iterator[str]:
+def _unknown_traits(section: Config, classes: list[type[Configurable]]) -> Iterator[str]:
     known = {trait for cls in classes for trait in cls.class_traits(config=True)}
     name = classes[0].__name__
     for trait in section:
         if trait not in known:
-            yield f"{path}: c.{name}.{trait}: {name} has no such setting."
+            yield f"{NAME}: c.{name}.{trait}: {name} has no such setting."
 
 
 def profile_problems(path: Path) -> Iterator[str]:
