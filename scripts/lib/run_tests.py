@@ -107,7 +107,7 @@ def scenario(name: str, report: str) -> Tally:
 
     def count(line: str) -> None:
         step = STEP.search(COLOUR.sub("", line))
-        if step and step[2] != "verify":
+        if step and step[2] not in {"verify", "destroy"}:
             tally.count(passed=step[3] == "Successful")
             clear()
             print(f"    {step[2]:<14} {step[3].lower()}")
@@ -116,7 +116,7 @@ def scenario(name: str, report: str) -> Tally:
 
     molecule = [str(environment.folder() / "bin" / "molecule")]
     variables = environment.variables(COLUMNS="200", GANYMEDE_PORT="")
-    test = [*molecule, "test", f"--scenario-name={name}", "--destroy=never"]
+    test = [*molecule, "test", f"--scenario-name={name}", "--destroy=never", "--no-report"]
     try:
         failed = follow(test, LOGS / f"{name}.log", variables, timeout=3600, on_line=count) != 0
         tests = _count(junit)
