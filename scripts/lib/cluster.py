@@ -38,20 +38,23 @@ class Host:
     image: str
     running: bool
     address: str
+    cache: str  # the folder with what its cluster needs
     port: int | None  # where port 8000 is published on 127.0.0.1
 
     @staticmethod
     def from_inspection(facts: dict[str, Any]) -> Host:
         """Read what `docker inspect` says of a container."""
         network = facts["NetworkSettings"]
+        labels = facts["Config"]["Labels"]
         wanted = facts["HostConfig"]["PortBindings"] or {}
         published = network["Ports"].get("8000/tcp") or wanted.get("8000/tcp") or []
         return Host(
-            name=facts["Config"]["Labels"]["ganymede.host"],
+            name=labels["ganymede.host"],
             container=facts["Name"].lstrip("/"),
             identity=facts["Id"],
             image=facts["Config"]["Image"],
             running=facts["State"]["Running"],
+            cache=labels.get("ganymede.cache", ""),
             address=next((n["IPAddress"] for n in network["Networks"].values()), ""),
             port=int(published[0]["HostPort"] or 0) or None if published else None,
         )
@@ -111,6 +114,19 @@ class Cluster:
         if not hosts[name].running:
             raise PlainError(f"{name} is stopped: call scripts/demo to start it.")
         return hosts[name]
+
+    def require_own(self) -> None:
+        """Stop when the cluster of this name was built from another cache folder.
+
+        Raises:
+            PlainError: it was; its passwords and packages are there.
+        """
+        for host in self.hosts().values():
+            if host.cache not in {"", str(cache())}:
+                raise PlainError(
+                    f"The cluster {self.name} of this machine keeps its files in {host.cache}: set"
+                    f" GANYMEDE_CACHE to that folder, or call scripts/{self.name} destroy first."
+                )
 
     def port(self) -> int | None:
         """The port of 127.0.0.1 where the hub is published."""

@@ -62,6 +62,7 @@ class Demo:
 
     def up(self, port: int | None) -> None:
         """Build what is missing, start what is stopped, and say how to get in."""
+        self.cluster.require_own()
         port = port or self.cluster.port() or DEFAULT_PORT
         self._require_port(port)
         require_space(DISK_GB if not self.cluster.hosts() else 1, "The demo")
