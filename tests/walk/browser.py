@@ -69,6 +69,13 @@ class Researcher:
         with self.page.expect_navigation():
             self.page.locator("#login_submit").click()
 
+    def enter(self) -> None:
+        """Log in, or fail with what the page says."""
+        self.open("/hub/login")
+        self.log_in()
+        refusal = self.page.locator(".login_error")
+        assert refusal.count() == 0, f"{self.account.name} at {self.url}: {refusal.inner_text()}"
+
     def choose(self, profile: str) -> None:
         """Select a profile of the menu and press Start."""
         self.page.locator(f'input[name="profile"][value="{profile}"]').check()

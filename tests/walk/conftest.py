@@ -117,8 +117,7 @@ def _tidy_up(browser: Browser, cluster: Cluster, album: Album) -> None:
     for account in cluster.accounts.values():
         if account.access:
             researcher = Researcher(browser, cluster.url, account, album)
-            researcher.open("/hub/login")
-            researcher.log_in()
+            researcher.enter()
             researcher.remove_servers()
             researcher.close()
             cluster.await_no_job(account.name)

@@ -174,6 +174,8 @@ def test_the_notebook_computes_and_plots_era5(meteo1: Researcher, cluster: Clust
     meteo1.await_idle(seconds=300)
     meteo1.show(0, "img")
     meteo1.picture("plot")
+    # The site's settings of JupyterLab are in force: it does not ask to fetch news.
+    expect(meteo1.page.get_by_text("official Jupyter news")).to_have_count(0)
     meteo1.save()
 
     cells = meteo1.notebook(NOTEBOOK)
@@ -186,8 +188,7 @@ def test_the_notebook_computes_and_plots_era5(meteo1: Researcher, cluster: Clust
 
 
 def test_a_second_named_server_of_meteo2_runs_beside(meteo2: Researcher, cluster: Cluster) -> None:
-    meteo2.open()
-    meteo2.log_in()
+    meteo2.enter()
     meteo2.add_server(NAMED_SERVERS[0])
     meteo2.open_menu_of(NAMED_SERVERS[0])
     meteo2.choose("tintel")
