@@ -54,8 +54,8 @@ def test_a_member_of_the_group_gets_in(login_hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("language", "sentence"),
     [
-        ("en", "This name and password do not belong together."),
-        ("es-ES,es;q=0.9", "Este nombre y esta contraseña no van juntos."),
+        ("en", "The name or the password is wrong."),
+        ("es-ES,es;q=0.9", "El nombre o la contraseña no son correctos."),
     ],
 )
 def test_a_wrong_password_is_refused(login_hub: Hub, language: str, sentence: str) -> None:
@@ -86,4 +86,4 @@ def test_a_wrong_password_does_not_tell_who_has_access(login_hub: Hub) -> None:
 def test_an_account_that_does_not_exist_reads_as_a_wrong_password(login_hub: Hub) -> None:
     answer = log_in(login_hub, "nobody-of-this-name", "wrong")
     assert answer.status_code == 403
-    assert "do not belong together" in answer.text
+    assert "password is wrong" in answer.text

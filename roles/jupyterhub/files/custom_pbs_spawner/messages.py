@@ -8,8 +8,8 @@ LANGUAGES = ("en", "es")
 _TEXTS: dict[str, tuple[str, str]] = {
     # Login
     "wrong_login": (
-        "This name and password do not belong together. They are those of the cluster.",
-        "Este nombre y esta contraseña no van juntos. Son los mismos que en el clúster.",
+        "The name or the password is wrong. Use those of your account on the cluster.",
+        "El nombre o la contraseña no son correctos. Use los de su cuenta en el clúster.",
     ),
     "no_access": (
         "The account {account} may not use this hub. Ask an administrator for access.",
