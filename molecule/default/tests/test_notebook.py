@@ -32,7 +32,7 @@ def test_wrong_password_is_refused(researcher: Callable[[str], Researcher]) -> N
     meteo1.password += "x"
     answer = meteo1.log_in()
     assert answer.status_code == 403
-    assert "This name and password do not belong together." in answer.text
+    assert "The name or the password is wrong." in answer.text
 
 
 def test_account_without_access_is_refused(researcher: Callable[[str], Researcher]) -> None:
