@@ -127,4 +127,5 @@ def test_stop_takes_job_and_route_away(running: Researcher, host: Host) -> None:
     wait_for("job gone", lambda: not jobs_of(host, running.name), 60)
     wait_for("server gone", lambda: not (running.server(SERVER) or {}).get("ready"), 60)
     assert not running.get(SERVER, "api/status").ok
-    assert not host.run("ps -u meteo1 -o args=").stdout, "no process stays behind"
+    # A kernel has a session of its own and looks for its parent once a second.
+    wait_for("no process stays behind", lambda: not host.run("ps -u meteo1 -o args=").stdout, 15)
