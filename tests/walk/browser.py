@@ -157,13 +157,17 @@ class Researcher:
         servers: dict[str, Any] = user["servers"]
         return servers
 
+    def remove_server(self, name: str) -> None:
+        """Stop a named server, if it runs, and forget it."""
+        path = f"/users/{self.account.name}/servers/{name}"
+        self.hub_api("DELETE", path, {"remove": True})
+
     def remove_servers(self) -> None:
         """Stop all her servers and forget the named ones."""
         _, user = self.hub_api("GET", f"/users/{self.account.name}?include_stopped_servers=1")
         for name in user["servers"]:
             if name:
-                path = f"/users/{self.account.name}/servers/{name}"
-                self.hub_api("DELETE", path, {"remove": True})
+                self.remove_server(name)
             else:
                 self.hub_api("DELETE", f"/users/{self.account.name}/server")
 

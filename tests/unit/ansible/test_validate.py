@@ -48,6 +48,10 @@ kernels_table:
   - {name: k1, display_name: One, environment: environments/one.yml, python: "3.11"}
   - {name: k2, display_name: Two}
 jupyterhub_idle_timout: 60
+jupyterhub_named_server_limit: five
+jupyterhub_default_language: fr
+proxy_port: eighty
+ganymede_hub_hots: ganymede
 """
 # (row, key) of the profile table, field, and the advice that the sentence must end with.
 EXPECTED = [
@@ -112,9 +116,41 @@ def test_a_good_row_is_not_blamed(refusal: tuple[Path, str]) -> None:
 def test_a_misspelt_setting_is_told_with_the_right_name(refusal: tuple[Path, str]) -> None:
     inventory, text = refusal
     assert (
-        f"{inventory / 'group_vars/hub.yml'}: the role jupyterhub has no setting "
+        f"{inventory / 'group_vars/hub.yml'}: there is no setting "
         "jupyterhub_idle_timout; write jupyterhub_idle_timeout." in text
     )
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "jupyterhub_named_server_limit: 'five' is not accepted; write a whole number.",
+        "jupyterhub_default_language: 'fr' is not accepted; write one of en, es.",
+        "proxy_port: 'eighty' is not accepted; write a whole number.",
+        "there is no setting ganymede_hub_hots; write ganymede_hub_host.",
+    ],
+)
+def test_a_wrong_setting_is_told_with_file_and_advice(
+    refusal: tuple[Path, str], sentence: str
+) -> None:
+    inventory, text = refusal
+    assert f"{inventory / 'group_vars/hub.yml'}: {sentence}" in text
+
+
+def test_a_misspelt_table_is_told(ansible: Any, write_inventory: Any) -> None:
+    site = {"ganymede_check_queues": False, "jupyterhub_profile": [], "jupyterhub_profiles": []}
+    done = ansible("ansible-playbook", "-i", str(write_inventory(site)), "playbooks/validate.yml")
+    assert done.returncode == 2
+    assert "jupyterhub_profiles has no rows; write at least one." in done.stdout
+    assert "no setting jupyterhub_profile; write jupyterhub_profiles." in done.stdout
+
+
+def test_a_field_that_is_written_twice_is_refused(ansible: Any, write_inventory: Any) -> None:
+    row = "{key: a, display_name: A, queue: q, cores: 1, cores: 2, memory: 1gb, walltime: 60}"
+    inventory = write_inventory(f"jupyterhub_profiles: [{row}]\n")
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode != 0
+    assert "duplicate" in (done.stdout + done.stderr).lower()
 
 
 @pytest.mark.parametrize("walltime", ['"24:00:00"', "24:00:00", "1:00:00", "86400", '"0:30:00"'])

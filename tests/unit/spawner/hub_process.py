@@ -105,7 +105,7 @@ def _free_port() -> int:
         return port
 
 
-def wait_for(what: Callable[[], Any], timeout: float = 20.0) -> Any:
+def wait_for(what: Callable[[], Any], timeout: float = 60.0) -> Any:
     """The first true value of `what`, asked again and again."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
