@@ -84,7 +84,7 @@ def test_new_profile_restarts_the_hub_only(
 
     start = time.monotonic()
     status, text, _ = site(cluster, jupyterhub_profiles=[*rows, short])
-    # Into the report: 30 s are promised, but how long it takes depends on what else the machine does.
+    # Into the report: 30 s are promised, but it depends on what else the machine does.
     record_property("seconds_until_the_profile_is_offered", round(time.monotonic() - start, 1))
 
     assert status == 0, text
