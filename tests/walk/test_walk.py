@@ -212,6 +212,8 @@ def test_stop_on_the_waiting_page_stops_the_server_it_waits_for(
     assert one_job(cluster, "meteo1", "Q").id != running.id
     meteo1.page.locator("#stop-server-btn").click()
     wait_until("only the job that was running is left", lambda: cluster.jobs("meteo1") == [running])
+    meteo1.page.wait_for_url("**/hub/home", timeout=60_000)
+    meteo1.picture("home-after-stop-on-the-waiting-page")
     cluster.delay_jobs(0)
     meteo1.remove_server(CANCELLED)
     meteo1.open("/user/meteo1/lab")
