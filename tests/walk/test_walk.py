@@ -26,7 +26,6 @@ PROFILES = {
 }
 NAMED_SERVERS = ["second", "third", "fourth", "fifth", "summer-school"]
 PER_RESEARCHER = 5
-CANCELLED = "cancelled"
 
 # A notebook that works for as long as a file is missing, and then tells what it remembers.
 MEMORY = "remembers.ipynb"
@@ -198,26 +197,6 @@ def test_a_second_named_server_of_meteo2_runs_beside(meteo2: Researcher, cluster
     job = one_job(cluster, "meteo2", "R")
     assert any("jupyterhub-singleuser" in line for line in cluster.processes(job.node, "meteo2"))
     assert one_job(cluster, "meteo1", "R").id != job.id
-
-
-def test_stop_on_the_waiting_page_stops_the_server_it_waits_for(
-    meteo1: Researcher, cluster: Cluster
-) -> None:
-    running = one_job(cluster, "meteo1", "R")
-    cluster.delay_jobs(120)
-    meteo1.add_server(CANCELLED)
-    meteo1.open_menu_of(CANCELLED)
-    meteo1.choose("tintel")
-    meteo1.await_message("queue tintel", "pending-to-be-stopped")
-    assert one_job(cluster, "meteo1", "Q").id != running.id
-    meteo1.page.locator("#stop-server-btn").click()
-    wait_until("only the job that was running is left", lambda: cluster.jobs("meteo1") == [running])
-    meteo1.page.wait_for_url("**/hub/home", timeout=60_000)
-    meteo1.picture("home-after-stop-on-the-waiting-page")
-    cluster.delay_jobs(0)
-    meteo1.remove_server(CANCELLED)
-    meteo1.open("/user/meteo1/lab")
-    meteo1.await_lab()
 
 
 def test_a_restarted_hub_disturbs_no_running_notebook(meteo1: Researcher, cluster: Cluster) -> None:
