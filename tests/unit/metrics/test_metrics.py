@@ -65,7 +65,7 @@ def test_a_token_with_the_scope_reads_all_names(metrics_hub: Hub, path: str) -> 
 
 @pytest.mark.parametrize("path", ["metrics", "api/metrics"])
 def test_nobody_else_reads_them(metrics_hub: Hub, path: str) -> None:
-    name = f"reader-of-{path.replace('/', '-')}"
+    name = "reader-of-" + path.replace("/", "-")
     researcher = metrics_hub.add_user(name)
     session = metrics_hub.login(name)
     page = session.get(f"{metrics_hub.url}/{path}", timeout=10, allow_redirects=False)
