@@ -43,7 +43,7 @@ PROFILES = [
     },
 ]
 
-_CONFIG = """
+COMMON = """
 import json
 from pathlib import Path
 from jupyterhub.proxy import Proxy
@@ -80,6 +80,9 @@ c.JupyterHub.load_roles = [dict(
     scopes=["admin:users", "admin:servers", "admin:server_state", "tokens"],
 )]
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0, "slow_stop_timeout": 5}}
+"""
+
+SPAWNER = """
 c.JupyterHub.spawner_class = "custom_pbs_spawner.ProfileMenuSpawner"
 c.ProfileMenuSpawner.profiles_file = "{root}/profiles.json"
 c.CustomPBSSpawner.torque_bin = "{torque}/bin"
@@ -94,7 +97,6 @@ c.CustomPBSSpawner.http_timeout = 20
 c.CustomPBSSpawner.query_interval = 0.5
 c.CustomPBSSpawner.poll_interval = 1
 c.CustomPBSSpawner.command_timeout = 3
-{extra}
 """
 
 
@@ -120,6 +122,9 @@ class Hub:
     """Start, stop, and talk to the hub."""
 
     python = sys.executable
+    module = "jupyterhub"
+    spawner = SPAWNER
+    """The part of the configuration that chooses and configures the spawner."""
 
     def __init__(self, root: Path, queue: SmallTorque) -> None:
         self.root = root
@@ -151,7 +156,7 @@ class Hub:
     def start(self) -> None:
         config = self.root / "jupyterhub_config.py"
         config.write_text(
-            _CONFIG.format(
+            (COMMON + self.spawner + "{extra}\n").format(
                 root=str(self.root),
                 torque=self.queue.root,
                 package=PACKAGE,
@@ -163,7 +168,7 @@ class Hub:
         )
         with (self.root / "hub.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "--debug", "-f", str(config)],
+                [sys.executable, "-m", self.module, "--debug", "-f", str(config)],
                 stdout=log,
                 stderr=log,
                 cwd=self.root,

@@ -15,11 +15,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+_MOCK_TORQUE = Path(__file__).parents[3] / "molecule" / "rehearsal" / "torque"
+
 _PROGRAM = """\
 #!{python}
-import json, os, signal, subprocess, sys, time
+import json, os, re, signal, subprocess, sys, time
 from pathlib import Path
 from xml.sax.saxutils import escape
+
+sys.path.insert(0, {mock_torque!r})
+from mock_torque.variables import expand, split_list
 
 root = Path({root!r})
 name = Path(sys.argv[0]).name
@@ -67,10 +72,12 @@ def disturb():
 
 
 def sudo():
-    if sys.argv[1:3] != ["-n", "-u"]:
+    if sys.argv[1] not in ("-n", "-E") or sys.argv[2] != "-u":
         fail(1, "sudo: a password is required")
     user = sys.argv[3]
-    environment = {{"USER": user, "HOME": f"{{root}}/home/{{user}}", "PATH": "/usr/bin:/bin"}}
+    # As a rule with SETENV has it, -E hands the caller's environment on.
+    environment = dict(os.environ) if sys.argv[1] == "-E" else {{}}
+    environment |= {{"USER": user, "HOME": f"{{root}}/home/{{user}}", "PATH": "/usr/bin:/bin"}}
     os.execve(sys.argv[4], sys.argv[4:], environment)
 
 
@@ -86,7 +93,15 @@ def qsub():
         except FileExistsError:
             number += 1
     path.write_text(script)
-    save(number, owner=os.environ["USER"], home=os.environ["HOME"], state="Q")
+    names = re.findall("^#PBS -v (.+)$", script, re.MULTILINE)
+    variables = ",".join(expand(names[0], os.environ)) if names else None
+    save(
+        number,
+        owner=os.environ["USER"],
+        home=os.environ["HOME"],
+        state="Q",
+        Variable_List=variables,
+    )
     if knob("schedule") != "hold":
         begin(number)
     print(f"{{number}}.encina")
@@ -111,6 +126,7 @@ def run():
         "HOME": job["home"],
         "USER": job["owner"],
         "PATH": "/usr/bin:/bin",
+        **split_list(job["Variable_List"] or ""),
     }}
     with (root / f"{{number}}.output").open("w") as output:
         process = subprocess.Popen(
@@ -150,7 +166,11 @@ def qstat():
             "queue": "tintel",
             "comment": job.get("comment"),
             "exit_status": job.get("exit_status"),
-            "exec_host": None if job["state"] == "Q" else "localhost/0",
+            "exec_host": None if job["state"] == "Q" else job.get("exec_host", "localhost/0"),
+            # Torque shows it to a job's owner and to its operators.
+            "Variable_List": job["Variable_List"]
+            if os.environ.get("USER") in (job["owner"], "operator")
+            else None,
         }}
         body = "".join(
             f"<{{key}}>{{escape(str(value))}}</{{key}}>"
@@ -193,7 +213,7 @@ class SmallTorque:
         self.bin = root / "bin"
         self.bin.mkdir(parents=True)
         (root / "home").mkdir()
-        text = _PROGRAM.format(python=sys.executable, root=str(root))
+        text = _PROGRAM.format(python=sys.executable, root=str(root), mock_torque=str(_MOCK_TORQUE))
         for name in ("sudo", "qsub", "qstat", "qdel", "run", "begin"):
             path = self.bin / name
             path.write_text(text)
