@@ -15,6 +15,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The account {account} may not use this hub. Ask an administrator for access.",
         "La cuenta {account} no puede usar este servicio. Pida acceso a un administrador.",
     ),
+    "too_many_logins": (
+        "There were too many attempts to log in. Try again in {wait}.",
+        "Ha habido demasiados intentos de acceso. Vuelva a intentarlo dentro de {wait}.",
+    ),
     # The menu
     "menu": ("Where should the notebook run?", "¿Dónde debe ejecutarse el cuaderno?"),
     "core": ("1 core", "1 núcleo"),
