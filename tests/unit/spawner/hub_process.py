@@ -52,7 +52,9 @@ class RouteBook(Proxy):
     routes = {{}}
     should_start = False
     def _write(self):
-        Path({root!r}, "routes.json").write_text(json.dumps(list(self.routes)))
+        Path({root!r}, "routes.json").write_text(json.dumps(
+            {{spec: route["target"] for spec, route in self.routes.items()}}
+        ))
     async def add_route(self, routespec, target, data):
         self.routes[routespec] = dict(routespec=routespec, target=target, data=data)
         self._write()
@@ -245,8 +247,12 @@ class Hub:
             return connection.execute(statement, values).fetchall()
 
     def routes(self) -> list[str]:
-        routes: list[str] = json.loads((self.root / "routes.json").read_text())
-        return routes
+        return list(self.targets())
+
+    def targets(self) -> dict[str, str]:
+        """Where each route of the proxy leads."""
+        targets: dict[str, str] = json.loads((self.root / "routes.json").read_text())
+        return targets
 
     def login(self, name: str, language: str = "en") -> requests.Session:
         """A browser's session."""
