@@ -200,12 +200,18 @@ class Hub:
         return (self.root / "hub.log").read_text()
 
     def api(
-        self, method: str, path: str, *, token: str = SERVICE_TOKEN, **arguments: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str = SERVICE_TOKEN,
+        seconds: float = 30,
+        **arguments: Any,
     ) -> requests.Response:
         """A call of the REST API."""
         headers = {"Authorization": f"token {token}"}
         return requests.request(
-            method, f"{self.url}/api{path}", headers=headers, timeout=30, **arguments
+            method, f"{self.url}/api{path}", headers=headers, timeout=seconds, **arguments
         )
 
     def add_user(self, name: str) -> str:

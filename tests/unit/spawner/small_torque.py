@@ -104,6 +104,9 @@ def qsub():
     )
     if knob("schedule") != "hold":
         begin(number)
+    if knob(name).startswith("late"):
+        # The job is there before the answer.
+        time.sleep(float(knob(name).split()[1]))
     print(f"{{number}}.encina")
 
 
