@@ -9,11 +9,14 @@ wrapspawner says: `sudo -E`, absolute paths, `batchspawner` imported, the batch 
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +102,15 @@ def stays(what: str, look: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """All processes of this machine, each with its words."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - iterdir would need a stat of what may be gone
+        with suppress(OSError):
+            if name.isdigit():
+                words = Path("/proc", name, "cmdline").read_bytes().decode(errors="replace")
+                yield int(name), words.split("\0")
+
+
 class Bed(Hub):
     """A hub with ours or the stock classes, and what an attacker or a fault does to it."""
 
@@ -111,6 +123,10 @@ class Bed(Hub):
             self.spawner = STOCK
         self.spawner = ACCOUNTS + self.spawner
         self._people = 0
+        # What a job of a researcher should do before it dies, she writes into a file.
+        python = self.root / "env" / "bin" / "python"
+        dies = 'if [ -e "$HOME/die" ]; then . "$HOME/die"; fi'
+        python.write_text(f'#!/bin/sh\n{dies}\nexec {sys.executable} "$@"\n')
 
     def __enter__(self) -> Bed:
         return self
@@ -120,18 +136,42 @@ class Bed(Hub):
         self.tidy()
 
     def start(self) -> None:
+        """Start the hub. That a later one finds everything again is a claim; the first is none."""
+        first = not (self.root / "hub.log").exists()
         try:
-            super().start()
+            try:
+                super().start()
+            except AssertionError:
+                # A busy machine takes its time over the imports; a hub that has ended does not.
+                reached("the hub answers", self._answers, 90)
         except AssertionError as error:
-            raise BedError(f"the hub does not start: {self.log()[-2000:]}") from error
+            if first:
+                raise BedError(f"the hub does not start: {self.log()[-2000:]}") from error
+            raise AssertionError(f"the hub does not come back: {self.log()[-500:]}") from error
+
+    @property
+    def pid(self) -> int | None:
+        """The hub's process."""
+        return self._process.pid if self._process else None
 
     def tidy(self) -> None:
         """Take all knobs away and end all jobs."""
         self.queue.reset()
+        # A command that hangs for ever hangs beyond its hub.
+        for name in ("qsub", "qstat", "qdel"):
+            for process in self.commands(name):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         for number in self.queue.jobs():
             if "pid" not in self.queue.job(number):
                 self.queue.change(number, state="C")
         self.queue.end_all()
+
+    def commands(self, name: str) -> list[int]:
+        """The processes of a command of this queue."""
+        program = f"{self.queue.bin}/{name}"
+        # The interpreter comes first.
+        return [process for process, words in processes() if program in words[:2]]
 
     def researcher(self, name: str = "") -> Researcher:
         """A new account with a token of her own."""
