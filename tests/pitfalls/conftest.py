@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Each test is a claim about a row of docs/pitfalls.md, on our classes or (--stock) on the released.
+"""Each test is a claim about a row of docs/pitfalls.md, of our classes or (--stock) the released.
 
-    pytest tests/pitfalls                           ours; nothing may fail
-    pytest tests/pitfalls --stock                   the released classes; what fails is listed
-    pytest tests/pitfalls/cluster --cluster FILE    ours, or with --stock the released, in a cluster;
-                                                    FILE is what `scripts/demo status --json` prints
+    pytest tests/pitfalls                          ours; nothing may fail
+    pytest tests/pitfalls --stock                  the released classes; what fails is listed
+    pytest tests/pitfalls/cluster --cluster FILE   ours, or with --stock the released, in a cluster;
+                                                   FILE is what `scripts/demo status --json` prints
 
 With --stock the exit status is 0 only when every row fails that docs/pitfalls.md says to fail, and
 no test broke down before it came to its claim.
