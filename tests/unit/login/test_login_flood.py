@@ -93,8 +93,7 @@ class Door:
 def _door(root: Path, authenticator: str) -> Door:
     (root / "checks").mkdir()
     hub = Hub(root, SmallTorque(root / "torque"))
-    pam = _SLOW_PAM.format(root=str(root), authenticator=authenticator)
-    hub.extra = pam.replace("{", "{{").replace("}", "}}")
+    hub.extra = _SLOW_PAM.format(root=str(root), authenticator=authenticator)
     return Door(hub)
 
 
