@@ -111,22 +111,47 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "El trabajo no ha empezado en {waited} y se ha retirado de la cola. "
         "Inténtelo más tarde o elija un perfil menor.",
     ),
+    # Why it ended
     "ended": (
-        "Job {job} ended before the notebook was ready.",
-        "El trabajo {job} ha terminado antes de que el cuaderno estuviera listo.",
+        "The notebook server has ended, and job {job} with it.",
+        "El servidor de cuadernos ha terminado, y con él el trabajo {job}.",
     ),
     "ended_status": (
-        "Job {job} ended with exit status {status} before the notebook was ready.",
-        "El trabajo {job} ha terminado con estado de salida {status} "
-        "antes de que el cuaderno estuviera listo.",
+        "The notebook server of job {job} ended with exit status {status}.",
+        "El servidor de cuadernos del trabajo {job} ha terminado con estado de salida {status}.",
+    ),
+    "ended_signal": (
+        "The notebook server of job {job} was killed on its node (signal {signal}).",
+        "El servidor de cuadernos del trabajo {job} se ha matado en su nodo (señal {signal}).",
     ),
     "ended_deleted": (
-        "Job {job} was deleted before the notebook was ready.",
-        "El trabajo {job} se ha borrado antes de que el cuaderno estuviera listo.",
+        "Job {job} was deleted from the queue, by you or by an administrator.",
+        "El trabajo {job} se ha borrado de la cola; lo ha hecho usted o un administrador.",
     ),
     "ended_walltime": (
-        "Job {job} used up its time before the notebook was ready.",
-        "El trabajo {job} ha agotado su tiempo antes de que el cuaderno estuviera listo.",
+        "Job {job} has used up the time of its profile.",
+        "El trabajo {job} ha agotado el tiempo de su perfil.",
+    ),
+    "ended_memory": (
+        "The notebook server of job {job} could get no more memory. The memory of a profile is "
+        "what each single process may use; choose a profile with more.",
+        "El servidor de cuadernos del trabajo {job} no ha podido obtener más memoria. La memoria "
+        "de un perfil es la que puede usar cada proceso; elija un perfil con más.",
+    ),
+    "ended_home_full": (
+        "Job {job} could not write to your home: it is full. Delete some files and start again.",
+        "El trabajo {job} no ha podido escribir en su carpeta personal: está llena. "
+        "Borre archivos y vuelva a empezar.",
+    ),
+    "ended_no_environment": (
+        "The software of the notebook server is missing on the node of job {job}. "
+        "Please tell an administrator.",
+        "Falta el programa del servidor de cuadernos en el nodo del trabajo {job}. "
+        "Avise a un administrador.",
+    ),
+    "ended_node_lost": (
+        "Node {host}, on which job {job} ran, does not answer any more.",
+        "El nodo {host}, en el que se ejecutaba el trabajo {job}, ya no responde.",
     ),
     "log": ("Its output is in {log}.", "Su salida está en {log}."),
 }
