@@ -53,11 +53,11 @@ class Researcher:
             timeout=TIMEOUT,
         )
 
-    def use_token(self) -> None:
-        """Draw a token with the login's cookie and use it from now on."""
+    def use_token(self, seconds: int = 3600) -> None:
+        """Draw a token with the login's cookie and use it from now on; it lasts so long."""
         answer = self.session.post(
             f"{self.url}/hub/api/users/{self.name}/tokens",
-            json={"note": "test", "expires_in": 3600},
+            json={"note": "test", "expires_in": seconds},
             headers={"X-XSRFToken": self.session.cookies.get("_xsrf", path="/ganymede/hub/") or ""},
             timeout=TIMEOUT,
         )
@@ -86,13 +86,17 @@ class Researcher:
         """Wait until the hub calls a named server ready."""
         wait_for(f"{server} ready", lambda: (self.server(server) or {}).get("ready"), seconds)
 
+    def address(self, server: str) -> str:
+        """Where a server is found behind the proxy; the default one has no name."""
+        return f"{self.url}/user/{self.name}/{server}".rstrip("/")
+
     def get(self, server: str, path: str) -> requests.Response:
         """GET something of a notebook server, through the proxy."""
-        return self.session.get(f"{self.url}/user/{self.name}/{server}/{path}", timeout=TIMEOUT)
+        return self.session.get(f"{self.address(server)}/{path}", timeout=TIMEOUT)
 
     def start_kernel(self, server: str, kernel: str) -> str:
         """Start a kernel; its id."""
-        address = f"{self.url}/user/{self.name}/{server}/api/kernels"
+        address = f"{self.address(server)}/api/kernels"
         answer = self.session.post(address, json={"name": kernel}, timeout=60)
         answer.raise_for_status()
         identity: str = answer.json()["id"]
@@ -103,7 +107,7 @@ class Researcher:
         return asyncio.run(self._compute(server, kernel, code))
 
     async def _compute(self, server: str, kernel: str, code: str) -> str:
-        address = f"{self.url}/user/{self.name}/{server}/api/kernels/{kernel}/channels"
+        address = f"{self.address(server)}/api/kernels/{kernel}/channels"
         request = HTTPRequest(
             address.replace("http", "ws", 1),
             headers={"Authorization": str(self.session.headers["Authorization"])},

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Users' lives, faults at random, and what must stay true meanwhile."""
