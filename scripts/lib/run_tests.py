@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""scripts/test after the bootstrap: lint, unit tests, Molecule, and one sum at the end."""
+"""scripts/test after the bootstrap: lint, unit tests, Molecule, chaos, and one sum at the end."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -105,13 +107,14 @@ def _unit(name: str, *arguments: str) -> Tally:
     return _pytest(name, command, report, timeout=1200)
 
 
-def scenario(name: str, report: str) -> Tally:
-    """One Molecule scenario; the tests of its verify step are counted from `report`.
+def scenario(name: str, *reports: str) -> Tally:
+    """One Molecule scenario; the tests of its verify step are counted from `reports`.
 
     Its containers go in any case, and before that their journals are kept if anything failed.
     """
-    junit = JUNIT / report
-    junit.unlink(missing_ok=True)
+    files = [JUNIT / report for report in reports]
+    for file in files:
+        file.unlink(missing_ok=True)
     tally = Tally()
 
     def count(line: str) -> None:
@@ -123,13 +126,10 @@ def scenario(name: str, report: str) -> Tally:
         else:
             say(f"    {COLOUR.sub('', line).strip()}")
 
-    molecule = [str(environment.folder() / "bin" / "molecule")]
-    variables = environment.variables(COLUMNS="200", GANYMEDE_PORT="")
-    test = [*molecule, "test", f"--scenario-name={name}", "--destroy=never", "--no-report"]
     try:
-        failed = follow(test, LOGS / f"{name}.log", variables, timeout=3600, on_line=count) != 0
-        tests = _count(junit)
-        tally.add(tests)
+        failed = not _molecule(name, "test", "--destroy=never", "--no-report", on_line=count)
+        for file in files:
+            tally.add(_count(file))
         if failed and not tally.failed:
             # A crash that no step and no test has told.
             tally.count(passed=False)
@@ -137,9 +137,69 @@ def scenario(name: str, report: str) -> Tally:
             _keep_journals(name)
             print(f"    failed: see {LOGS / name}*.log")
     finally:
-        destroy = [*molecule, "destroy", f"--scenario-name={name}"]
-        gone = follow(destroy, LOGS / f"{name}-destroy.log", variables, timeout=600) == 0
-        tally.count(passed=gone)
+        tally.count(passed=_molecule(name, "destroy"))
+    return tally
+
+
+def _molecule(
+    name: str, verb: str, *flags: str, on_line: Callable[[str], None] = lambda line: None
+) -> bool:
+    """Let Molecule do something with a scenario; whether it worked."""
+    command = [str(environment.folder() / "bin" / "molecule"), verb, f"--scenario-name={name}"]
+    log = LOGS / (f"{name}.log" if verb == "test" else f"{name}-{verb}.log")
+    variables = environment.variables(COLUMNS="200", GANYMEDE_PORT="")
+    return follow([*command, *flags], log, variables, timeout=3600, on_line=on_line) == 0
+
+
+def chaos(faults: int, seed: str | None) -> Tally:
+    """Lives and faults at the cluster of the scenario `cluster`; each invariant is one check.
+
+    A cluster that is there is used as it is converged, and stays; one made for this goes.
+    """
+    found = bool(Cluster("cluster").hosts())
+    if not found:
+        # Molecule may remember a cluster that was taken away without it.
+        _molecule("cluster", "destroy")
+    tally = Tally()
+    try:
+        say("    converge …")
+        made = _molecule("cluster", "converge")
+        clear()
+        tally.count(passed=made)
+        print(f"    {'converge':<14} {'successful' if made else 'failed'}")
+        if made:
+            tally.add(_chaos(faults, seed))
+        if tally.failed:
+            _keep_journals("cluster")
+            print(f"    failed: see {ARTIFACTS / 'chaos'} and {LOGS / 'cluster'}*.log")
+    finally:
+        if not found:
+            tally.count(passed=_molecule("cluster", "destroy"))
+    return tally
+
+
+def _chaos(faults: int, seed: str | None) -> Tally:
+    """Run the driver with its progress on the screen and count its invariants."""
+    report = JUNIT / "chaos.xml"
+    report.unlink(missing_ok=True)
+    command = [
+        str(environment.folder() / "bin" / "python"),
+        *["-m", "tests.chaos", f"--faults={faults}", f"--artifacts={ARTIFACTS / 'chaos'}"],
+        f"--junitxml={report}",
+        *([f"--seed={seed}"] if seed else []),
+    ]
+    # Passwords are in it: a file that only this user can read, for as long as the run lasts.
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as description:
+        json.dump(Cluster("cluster").status(), description)
+        description.flush()
+        command.append(f"--cluster={description.name}")
+        # A storm takes about 1.6 s for each fault; the rest is for the calms and the end.
+        patience = 1800 + 4 * faults
+        log = LOGS / "chaos.log"
+        passed = follow(command, log, environment.variables(), patience, on_line=print) == 0
+    tally = _count(report)
+    if not passed and not tally.failed:
+        tally.count(passed=False)
     return tally
 
 
@@ -191,35 +251,45 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "lint": lint,
     "unit": unit,
     "default": lambda: scenario("default", "default.xml"),
-    "cluster": lambda: scenario("cluster", "walk.xml"),
+    "cluster": lambda: scenario("cluster", "walk.xml", "chaos.xml"),
 }
 
 
-def run(parts: list[str]) -> Tally:
+def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
     """Run `parts` one after the other and print the time of each."""
-    if {"default", "cluster"} & set(parts):
+    if {"default", "cluster", "chaos"} & set(parts):
         require_space(DISK_GB, "The test")
-    if parts == list(PARTS):
+    if list(parts) == list(PARTS):
         shutil.rmtree(ARTIFACTS, ignore_errors=True)
     print("  Python environment")
     environment.install("development")
     tally = Tally()
-    for part in parts:
+    for part, check in parts.items():
         print(f"  {part}")
         start = time.monotonic()
-        result = PARTS[part]()
+        result = check()
         tally.add(result)
         sums = f"{result.passed} passed, {result.failed} failed"
         print(f"  {part}: {sums}, {duration(time.monotonic() - start)}")
     return tally
 
 
+def asked() -> dict[str, Callable[[], Tally]]:
+    """The parts that the command line names. `chaos` is not one of `all`: `cluster` has a bit."""
+    parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, "chaos", "all"], default="all")
+    parser.add_argument("--faults", type=int, default=100, help="of chaos (default: 100)")
+    parser.add_argument("--seed", help="of chaos: the same faults again")
+    words = parser.parse_args()
+    parts = {part: run for part, run in PARTS.items() if "all" in words.part or part in words.part}
+    if "chaos" in words.part:
+        parts["chaos"] = lambda: chaos(words.faults, words.seed)
+    return parts
+
+
 def main() -> int:
     """Run what the command line names; the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, "all"], default="all")
-    asked = parser.parse_args().part
-    parts = list(PARTS) if "all" in asked else [part for part in PARTS if part in asked]
+    parts = asked()
     start = time.monotonic()
     interrupt_on_termination()
     try:
