@@ -38,7 +38,6 @@ the proxy's routes once a minute."""
 
 PROFILES = {"tintel": 6, "long": 2, "himem": 1, "himem4": 1}
 BAD_OPTIONS: list[Any] = [
-    {},
     {"profile": "no such thing"},
     {"profile": ["tintel"]},
     {"profile": "tintel", "queue": "himem"},
@@ -329,6 +328,8 @@ class Person(Researcher):
     def __init__(self, url: str, account: Account) -> None:
         super().__init__(url, account.name, account.password)
         self._account = account
+        # A proxy that was restarted has forgotten the connections that were kept open.
+        self.session.headers["Connection"] = "close"
 
     @classmethod
     def enter(cls, url: str, account: Account) -> Person:
@@ -336,7 +337,7 @@ class Person(Researcher):
         person = cls(url, account)
         person.log_in().raise_for_status()
         person.use_token(TOKEN_LIFE)
-        return person
+        return person.twin()
 
     def twin(self) -> Person:
         """The same researcher in another window: a connection of its own, the same token."""

@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 import subprocess
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,7 @@ class World:
         told = json.loads(description.read_text())
         self.url: str = told["url"].rstrip("/")
         self._containers = {name: host["container"] for name, host in told["hosts"].items()}
+        self._knobs = threading.Lock()
         self.accounts = [
             Account(user["name"], user["password"]) for user in told["users"] if user["access"]
         ]
@@ -198,7 +200,9 @@ class World:
 
     def knob(self, *argv: str) -> str:
         """Turn a knob of the mock Torque."""
-        return self.run(QUEUE, f"{TORQUE}/sbin/mock-torque-knob", *argv)
+        # All knobs are in one file, which is read, changed and written.
+        with self._knobs:
+            return self.run(QUEUE, f"{TORQUE}/sbin/mock-torque-knob", *argv)
 
     # --- what there is -------------------------------------------------------------------
 
