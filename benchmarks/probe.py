@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Measures a hub from the inside; the configuration of every hub of a benchmark calls `install`.
+
+It knows JupyterHub and nothing of the spawner: the same numbers for any class set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from asyncio.events import Handle
+from collections import Counter
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from jupyterhub import orm
+from jupyterhub.app import JupyterHub
+from jupyterhub.proxy import Proxy
+from jupyterhub.user import User
+
+BEAT = 0.005  # seconds between two heartbeats of the event loop
+LATE = 0.02  # seconds from which on a late heartbeat is kept with its causes
+KEPT = 5  # worst stalls between two readings
+
+
+class RouteBook(Proxy):  # type: ignore[misc]
+    """A proxy that only keeps its routes: the same for all, and no process of its own."""
+
+    should_start = False
+    routes: dict[str, dict[str, Any]]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.routes = {}
+
+    async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
+        self.routes[routespec] = {"routespec": routespec, "target": target, "data": data}
+
+    async def delete_route(self, routespec: str) -> None:
+        self.routes.pop(routespec, None)
+
+    async def get_all_routes(self) -> dict[str, dict[str, Any]]:
+        return dict(self.routes)
+
+
+class Probe:
+    """What is known of this process since it began; stalls since the last reading."""
+
+    def __init__(self) -> None:
+        self.started: Counter[str] = Counter()
+        self.stalls: list[dict[str, Any]] = []
+        self.marks: list[tuple[float, str, str]] = []
+        self.adopted: float | None = None
+        self._spent: Counter[str] = Counter()
+
+    # --- the event loop
+
+    async def beat(self) -> None:
+        """Notice how late the event loop comes back, and whose doing it was."""
+        while True:
+            self._spent.clear()
+            begun, cpu = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(BEAT)
+            late = time.perf_counter() - begun - BEAT
+            if late > LATE:
+                self._keep(late, time.thread_time() - cpu)
+
+    def _keep(self, late: float, cpu: float) -> None:
+        causes = {name: round(1000 * spent, 1) for name, spent in self._spent.most_common(4)}
+        self.stalls.append(
+            {"ms": round(1000 * late, 1), "cpu_ms": round(1000 * cpu, 1), "causes": causes}
+        )
+        self.stalls.sort(key=lambda stall: -float(stall["ms"]))
+        del self.stalls[KEPT:]
+
+    def time_callbacks(self) -> None:
+        """Account the time of each callback of the loop to the coroutine behind it."""
+        run = Handle._run
+
+        @wraps(run)
+        def timed(handle: Any) -> None:
+            name = _name(handle._callback)
+            begun = time.perf_counter()
+            run(handle)
+            self._spent[name] += time.perf_counter() - begun  # type: ignore[assignment]
+
+        Handle._run = timed  # type: ignore[method-assign]
+
+    # --- processes
+
+    def count_processes(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """An audit hook: every process that this one starts, by the name of its program."""
+        if event == "subprocess.Popen":
+            self.started[os.fsdecode(arguments[0] or arguments[1][0]).rpartition("/")[2]] += 1
+
+    # --- JupyterHub
+
+    def watch_adoption(self) -> None:
+        """Measure from the begin of init_spawners until every server in the database is ready."""
+        app = JupyterHub.instance()
+        init_spawners = app.init_spawners
+
+        async def timed() -> None:
+            begun = time.perf_counter()
+            expected = app.db.query(orm.Spawner).filter(orm.Spawner.server != None).count()  # noqa: E711
+            _work.append(asyncio.ensure_future(self._until_adopted(app, expected, begun)))
+            await init_spawners()
+
+        app.init_spawners = timed
+
+    async def _until_adopted(self, app: Any, expected: int, begun: float) -> None:
+        while _ready(app) < expected:  # noqa: ASYNC110 - nothing tells when it is
+            await asyncio.sleep(0.02)
+        self.adopted = time.perf_counter() - begun
+
+    def mark_stages(self) -> None:
+        """Note when JupyterHub's own steps of a start begin and end."""
+        for owner, method in ((User, "spawn"), (User, "_wait_up"), (Proxy, "add_user")):
+            setattr(owner, method, self._marked(getattr(owner, method), method.strip("_")))
+
+    def _marked(self, method: Any, name: str) -> Any:
+        @wraps(method)
+        async def marked(*args: Any, **kwargs: Any) -> Any:
+            self.marks.append((time.time(), name, "begin"))
+            try:
+                return await method(*args, **kwargs)
+            finally:
+                self.marks.append((time.time(), name, "end"))
+
+        return marked
+
+    # --- readings
+
+    def reading(self) -> dict[str, Any]:
+        own, children = (
+            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        reading = {
+            "time": time.time(),
+            "cpu": own.ru_utime + own.ru_stime,
+            "child_cpu": children.ru_utime + children.ru_stime,
+            "rss_mib": pages * resource.getpagesize() / 2**20,
+            "started": dict(self.started),
+            "stalls": self.stalls,
+            "marks": self.marks,
+            "adopted": self.adopted,
+        }
+        self.stalls, self.marks = [], []
+        return reading
+
+    async def answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, one reading."""
+        writer.write(json.dumps(self.reading()).encode())
+        await writer.drain()
+        writer.close()
+
+
+def _name(callback: Any) -> str:
+    task = getattr(callback, "__self__", None)
+    if isinstance(task, asyncio.Task):
+        return str(getattr(task.get_coro(), "__qualname__", task.get_name()))
+    return str(getattr(callback, "__qualname__", type(callback).__name__))
+
+
+def _ready(app: Any) -> int:
+    users = dict.values(app.users)
+    return sum(spawner.ready for user in users for spawner in dict.values(user.spawners))
+
+
+_work: list[Any] = []  # the event loop keeps no strong reference
+
+
+def install(socket: str) -> None:
+    """Start measuring this hub; readings are had at the unix socket `socket`."""
+    probe = Probe()
+    probe.time_callbacks()
+    probe.watch_adoption()
+    probe.mark_stages()
+    sys.addaudithook(probe.count_processes)
+    _work.append(asyncio.ensure_future(probe.beat()))
+    _work.append(asyncio.ensure_future(asyncio.start_unix_server(probe.answer, socket)))
