@@ -86,9 +86,7 @@ class Cluster:
     def _script(self, name: str, text: str) -> None:
         path = self.bin / name
         path.write_text(
-            text.format(
-                name=name, calls=self._calls, spool=self.spool, programs=self._programs
-            )
+            text.format(name=name, calls=self._calls, spool=self.spool, programs=self._programs)
         )
         path.chmod(0o755)
 

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,9 +20,7 @@ from benchmarks.cluster import REPOSITORY, SERVER, Cluster
 from benchmarks.sandbox import HUB_ACCOUNT
 
 PACKAGE = REPOSITORY / "roles" / "jupyterhub" / "files"
-PORT = 8081
 TOKEN = "a-token-of-the-benchmark-alone"  # noqa: S105 - the network is a loopback of our own
-URL = f"http://127.0.0.1:{PORT}/hub/api"
 START_LIMIT = 300.0  # seconds, of a hub and of a server
 MAX_CLIENTS = 600
 CAPABILITIES = "+setuid,+setgid"
@@ -37,7 +33,7 @@ from benchmarks import probe
 c = get_config()
 probe.install({socket!r})
 c.JupyterHub.proxy_class = probe.RouteBook
-c.JupyterHub.bind_url = "http://127.0.0.1:8000"
+c.JupyterHub.bind_url = "http://127.0.0.1:{public_port}"
 c.JupyterHub.hub_ip = "127.0.0.1"
 c.JupyterHub.hub_port = {port}
 c.JupyterHub.db_url = "sqlite:///{root}/hub.sqlite"
@@ -120,6 +116,7 @@ class ClassSet:
 
     name: str
     configuration: str
+    values: dict[str, str] = field(default_factory=dict)  # of the configuration's own names
 
     def command(self, config: Path) -> list[str]:
         """The one place that says how a hub is started."""
@@ -140,7 +137,9 @@ class Hub:
     cluster: Cluster
     homes: Path
     poll_interval: int = 30
-    extra: str = ""
+    port: int = 8081
+    public_port: int = 8000
+    account: str = HUB_ACCOUNT
     _process: subprocess.Popen[bytes] | None = None
     _client: AsyncHTTPClient = field(init=False)
 
@@ -155,16 +154,17 @@ class Hub:
         job.chmod(0o755)
         (self.root / "profiles.json").write_text(json.dumps({"profiles": PROFILES}))
         (self.root / "batch_script.sh.j2").write_text(BATCH_SCRIPT.replace("@JOBS@", str(jobs)))
-        text = COMMON + self.classes.configuration + self.extra
+        text = COMMON + self.classes.configuration
         self._config.write_text(
             text.format(
                 repository=str(REPOSITORY), package=str(PACKAGE), socket=str(self._socket),
-                port=PORT, root=self.root, token=TOKEN, poll_interval=self.poll_interval,
-                bin=str(self.cluster.bin), server=SERVER, jobs=jobs, homes=self.homes,
+                port=self.port, public_port=self.public_port, root=self.root, token=TOKEN,
+                poll_interval=self.poll_interval, bin=str(self.cluster.bin), server=SERVER,
+                jobs=jobs, homes=self.homes, proxy_port=self.public_port + 1, **self.classes.values,
             )
         )  # fmt: skip
         self.root.chmod(0o755)
-        subprocess.run(["/bin/chown", f"{HUB_ACCOUNT}:", self.root], check=True)
+        subprocess.run(["/bin/chown", f"{self.account}:", self.root], check=True)
 
     @property
     def _config(self) -> Path:
@@ -174,30 +174,38 @@ class Hub:
     def _socket(self) -> Path:
         return self.root / "probe.sock"
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hub"
+
     # --- process
 
     async def start(self) -> float:
         """Start it and wait until it answers; seconds that took."""
         begun = time.perf_counter()
         self._socket.unlink(missing_ok=True)
-        with (self.root / "hub.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["/usr/bin/setpriv", f"--reuid={HUB_ACCOUNT}", f"--regid={HUB_ACCOUNT}",
-                 "--init-groups", f"--inh-caps={CAPABILITIES}", f"--ambient-caps={CAPABILITIES}",
-                 "--", *self.classes.command(self._config)],
-                stdout=log, stderr=log, cwd=self.root,
-                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PACKAGE), "LANG": "C.UTF-8"},
-            )  # fmt: skip
+        process = self._launch()
         while not await self._answers():
-            if self._process.poll() is not None or time.perf_counter() - begun > START_LIMIT:
+            if process.poll() is not None or time.perf_counter() - begun > START_LIMIT:
                 log_text = (self.root / "hub.log").read_text()[-3000:]
                 raise SystemExit(f"The hub does not start:\n{log_text}")
             await asyncio.sleep(0.05)
         return time.perf_counter() - begun
 
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with (self.root / "hub.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["/usr/bin/setpriv", f"--reuid={self.account}", f"--regid={self.account}",
+                 "--init-groups", f"--inh-caps={CAPABILITIES}", f"--ambient-caps={CAPABILITIES}",
+                 "--", *self.classes.command(self._config)],
+                stdout=log, stderr=log, cwd=self.root,
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PACKAGE), "LANG": "C.UTF-8"},
+            )  # fmt: skip
+        return self._process
+
     async def _answers(self) -> bool:
         try:
-            await self._client.fetch(f"http://127.0.0.1:{PORT}/hub/health", request_timeout=2)
+            await self._client.fetch(f"{self.url}/health", request_timeout=2)
         except (OSError, TimeoutError, RuntimeError):
             return False
         except Exception as error:
@@ -230,7 +238,7 @@ class Hub:
     ) -> HTTPResponse:
         """One request; the answer, whatever its status."""
         request = HTTPRequest(
-            URL + path, method=method, headers={"Authorization": f"token {TOKEN}"},
+            f"{self.url}/api{path}", method=method, headers={"Authorization": f"token {TOKEN}"},
             body=None if body is None else json.dumps(body), allow_nonstandard_methods=True,
             connect_timeout=60, request_timeout=START_LIMIT, **options,
         )  # fmt: skip

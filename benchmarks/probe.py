@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.events import Handle
 from collections import Counter
 from functools import wraps
@@ -22,10 +23,14 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import Proxy
 from jupyterhub.user import User
+from tornado.web import Application, RequestHandler
+
+from benchmarks.cluster import COMMANDS
 
 BEAT = 0.005  # seconds between two heartbeats of the event loop
 LATE = 0.02  # seconds from which on a late heartbeat is kept with its causes
 KEPT = 5  # worst stalls between two readings
+CAUSES = 3  # of each
 
 
 class RouteBook(Proxy):  # type: ignore[misc]
@@ -56,7 +61,7 @@ class Probe:
         self.stalls: list[dict[str, Any]] = []
         self.marks: list[tuple[float, str, str]] = []
         self.adopted: float | None = None
-        self._spent: Counter[str] = Counter()
+        self._spent: dict[str, float] = {}
 
     # --- the event loop
 
@@ -71,7 +76,8 @@ class Probe:
                 self._keep(late, time.thread_time() - cpu)
 
     def _keep(self, late: float, cpu: float) -> None:
-        causes = {name: round(1000 * spent, 1) for name, spent in self._spent.most_common(4)}
+        worst = sorted(self._spent.items(), key=lambda item: -item[1])[:CAUSES]
+        causes = {name: round(1000 * spent, 1) for name, spent in worst}
         self.stalls.append(
             {"ms": round(1000 * late, 1), "cpu_ms": round(1000 * cpu, 1), "causes": causes}
         )
@@ -82,14 +88,13 @@ class Probe:
         """Account the time of each callback of the loop to the coroutine behind it."""
         run = Handle._run
 
-        @wraps(run)
         def timed(handle: Any) -> None:
             name = _name(handle._callback)
             begun = time.perf_counter()
             run(handle)
-            self._spent[name] += time.perf_counter() - begun  # type: ignore[assignment]
+            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - begun
 
-        Handle._run = timed  # type: ignore[method-assign]
+        _replace(Handle, "_run", timed)
 
     # --- processes
 
@@ -105,11 +110,11 @@ class Probe:
         app = JupyterHub.instance()
         init_spawners = app.init_spawners
 
-        async def timed() -> None:
+        async def timed() -> Any:
             begun = time.perf_counter()
             expected = app.db.query(orm.Spawner).filter(orm.Spawner.server != None).count()  # noqa: E711
             _work.append(asyncio.ensure_future(self._until_adopted(app, expected, begun)))
-            await init_spawners()
+            return await init_spawners()
 
         app.init_spawners = timed
 
@@ -119,9 +124,24 @@ class Probe:
         self.adopted = time.perf_counter() - begun
 
     def mark_stages(self) -> None:
-        """Note when JupyterHub's own steps of a start begin and end."""
+        """Note when JupyterHub's own steps of a start begin and end, and the report of a port."""
         for owner, method in ((User, "spawn"), (User, "_wait_up"), (Proxy, "add_user")):
-            setattr(owner, method, self._marked(getattr(owner, method), method.strip("_")))
+            _replace(owner, method, self._marked(getattr(owner, method), method.strip("_")))
+        exited = BaseSubprocessTransport._process_exited
+
+        def ended(transport: Any, status: int) -> None:
+            self.marks.append((time.time(), _command(transport._proc.args), "end"))
+            exited(transport, status)
+
+        _replace(BaseSubprocessTransport, "_process_exited", ended)
+        log_request = Application.log_request
+
+        def logged(application: Application, handler: RequestHandler) -> None:
+            if str(handler.request.path).endswith("/batchspawner"):
+                self.marks.append((time.time(), "report", "end"))
+            log_request(application, handler)
+
+        _replace(Application, "log_request", logged)
 
     def _marked(self, method: Any, name: str) -> Any:
         @wraps(method)
@@ -161,11 +181,22 @@ class Probe:
         writer.close()
 
 
+def _replace(owner: type, name: str, method: Any) -> None:
+    setattr(owner, name, method)
+
+
 def _name(callback: Any) -> str:
     task = getattr(callback, "__self__", None)
     if isinstance(task, asyncio.Task):
         return str(getattr(task.get_coro(), "__qualname__", task.get_name()))
     return str(getattr(callback, "__qualname__", type(callback).__name__))
+
+
+def _command(arguments: Any) -> str:
+    """The program that a command is about: `sudo -u somebody /path/qsub` is `qsub`."""
+    words = arguments.split() if isinstance(arguments, str) else map(os.fsdecode, arguments)
+    names = [word.rpartition("/")[2] for word in words]
+    return next((name for name in names if name in COMMANDS), names[0])
 
 
 def _ready(app: Any) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 QUERIES = ("qstat", "pbsnodes")
@@ -94,6 +94,12 @@ def _rows(results: Result) -> Iterator[tuple[str, ...]]:
         yield _row(name, servers, stock["restart"][key], ours["restart"][key], ".2f")
 
 
+def burst(results: Result) -> str:
+    """The key of the largest burst that both had, "running+started"."""
+    bursts: Iterable[str] = results["stock"]["running"]["bursts"]
+    return max(bursts, key=lambda key: [int(number) for number in reversed(key.split("+"))])
+
+
 def goals(results: Result) -> list[tuple[str, bool, str]]:
     """Each goal, whether it is met, and the figures."""
     stock, ours = results["stock"]["running"], results["ours"]["running"]
@@ -105,8 +111,8 @@ def goals(results: Result) -> list[tuple[str, bool, str]]:
     cpu = ours["sizes"][most]["child_cpu"] / stock["sizes"][most]["child_cpu"]
     measured = [*windows, *ours["bursts"].values(), *ours["singles"].values()]
     longest = max(stall(item) for item in measured)
-    burst = max(stock["bursts"], key=lambda key: int(key.partition("+")[0]))
-    p95 = [percentile(run["bursts"][burst]["latencies"], 95) for run in (stock, ours)]
+    largest = burst(results)
+    p95 = [percentile(run["bursts"][largest]["latencies"], 95) for run in (stock, ours)]
     p50 = [
         percentile([value for item in run["singles"].values() for value in item["latencies"]], 50)
         for run in (stock, {"singles": {k: ours["singles"][k] for k in stock["singles"]}})
@@ -121,7 +127,7 @@ def goals(results: Result) -> list[tuple[str, bool, str]]:
         (f"commands' CPU with {most} running: at most 10 % of stock", cpu <= CHILD_CPU_SHARE,
          f"{cpu:.1%}"),
         ("no stall above 50 ms", longest <= STALL, f"{longest:.0f} ms"),
-        (f"burst {burst}: p95 at most half of stock", p95[1] <= BURST_SHARE * p95[0],
+        (f"burst {largest}: p95 at most half of stock", p95[1] <= BURST_SHARE * p95[0],
          f"{p95[1]:.2f} s, stock {p95[0]:.2f} s"),
         ("single start not slower than stock", p50[1] <= p50[0],
          f"median {p50[1]:.2f} s, stock {p50[0]:.2f} s"),
@@ -155,6 +161,4 @@ def _stalls(ours: Result) -> Iterator[str]:
     for where, item in parts.items():
         for worst in item["stalls"][:2]:
             causes = ", ".join(f"{name} {ms:.0f}" for name, ms in worst["causes"].items())
-            yield (
-                f"  {where}: {worst['ms']:.0f} ms, of which CPU {worst['cpu_ms']:.0f}: {causes}"
-            )
+            yield (f"  {where}: {worst['ms']:.0f} ms, of which CPU {worst['cpu_ms']:.0f}: {causes}")

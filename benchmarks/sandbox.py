@@ -48,19 +48,17 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def inside() -> bool:
-    """Whether this process is in a sandbox."""
-    return INSIDE in os.environ
+def prepare(*used: Path) -> Path:
+    """Set the sandbox up around this process; the folder of this run.
 
-
-def prepare() -> Path:
-    """Set the sandbox up around this process; the folder of this run."""
+    Every account reaches this Python, this repository, and the folders that are `used`.
+    """
     root = Path(os.environ[INSIDE])
     _be_init()
     root.chmod(0o755)  # users must reach homes and sockets
     subprocess.run(["/sbin/ip", "link", "set", "lo", "up"], check=True)
     here = Path(__file__).parents[1]
-    _let_everybody_reach(root, {Path(sys.base_prefix), Path(sys.prefix), here})
+    _let_everybody_reach(root, {Path(sys.base_prefix), Path(sys.prefix), here, *used})
     (root / "homes").mkdir()
     _mount_over(root, "hosts", HOSTS)
     add_accounts(root, [HUB_ACCOUNT])
