@@ -5,10 +5,14 @@
         profiles: "{{ jupyterhub_profiles }}"
         kernels: "{{ kernels_table }}"
         queues: the output of `qstat -Qf`, or omitted
+        nodes: the output of `pbsnodes -x`, or omitted
+        server: the output of `qmgr -c 'print server'`, or omitted
+        user: the hub's account, as which the queue will be asked
 
 The tables are held to the code that the hub runs (custom_pbs_spawner.tables), and all other
 variables of the roles, name and kind of value, to the argument_specs of the roles. Fails with all
-problems at once, one sentence each: file, row, field, what to write.
+problems at once, one sentence each: file, row, field, what to write. What works and costs more
+than it needs to is a warning.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ sys.path.append(str(REPOSITORY / "roles/jupyterhub/files"))
 
 from custom_pbs_spawner.tables import kernel_problems, profile_problems  # noqa: E402
 from custom_pbs_spawner.torque import parse_queues  # noqa: E402
+from custom_pbs_spawner.torque_site import most_cores, shows_all_jobs  # noqa: E402
 
 try:
     from ansible._internal._datatag._tags import Origin
@@ -44,17 +49,21 @@ class ActionModule(ActionBase):
     """The action; see the module's text."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset({"profiles", "kernels", "queues"})
+    _VALID_ARGS = frozenset({"profiles", "kernels", "queues", "nodes", "server", "user"})
 
     def run(self, tmp: None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Raise AnsibleActionFail with all problems, or report that nothing changed."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         profiles, kernels = arguments["profiles"], arguments["kernels"]
-        text = arguments.get("queues")
-        queues = None if text is None else parse_queues(text)
+        queues, nodes = arguments.get("queues"), arguments.get("nodes")
         problems = [
-            *profile_problems(profiles, file=_file_of(profiles, PROFILES_FILE), queues=queues),
+            *profile_problems(
+                profiles,
+                file=_file_of(profiles, PROFILES_FILE),
+                queues=None if queues is None else parse_queues(queues),
+                node_cores=None if nodes is None else most_cores(nodes),
+            ),
             *kernel_problems(kernels, file=_file_of(kernels, KERNELS_FILE)),
             *setting_problems(
                 _of_the_site(task_vars or {}),
@@ -64,7 +73,27 @@ class ActionModule(ActionBase):
         ]
         if problems:
             raise AnsibleActionFail("\n".join(["Nothing was changed on any host.", *problems]))
-        return {**result, "changed": False}
+        warnings = [] if queues is None else list(queue_warnings(arguments))
+        return {**result, "changed": False, "warnings": warnings}
+
+
+def queue_warnings(answers: Mapping[str, str]) -> Iterator[str]:
+    """Say what of the queue server could not be asked, and what its settings cost."""
+    if "nodes" not in answers:
+        yield "pbsnodes -x does not answer: the cores of the profiles were not held to the nodes."
+    if "server" not in answers:
+        yield (
+            "qmgr -c 'print server' does not answer: it is not known whether the queue server "
+            "shows other people's jobs (query_other_jobs)."
+        )
+    elif not shows_all_jobs(answers["server"], answers["user"]):
+        yield (
+            f"The queue server shows {answers['user']} no jobs but its own (query_other_jobs is "
+            "not True). The hub works, and asks for the jobs of each researcher by a command of "
+            "her own: in each jupyterhub_query_interval one qstat through sudo for each researcher "
+            "with a server, in place of one for all. A manager of the queue ends that with: "
+            "qmgr -c 'set server query_other_jobs = True'."
+        )
 
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -79,6 +108,14 @@ KINDS = {
     "str": "a text",
     "path": "a path",
 }
+YEAR = 365 * 24 * 3600
+BOUNDS = (
+    (re.compile(r"_port$"), 1, 65535),
+    (re.compile(r"_idle_timeout$"), 0, YEAR),  # 0: never
+    (re.compile(r"_(timeout|interval|wait)$"), 1, YEAR),
+    (re.compile(""), 0, 2**31 - 1),
+)
+"""What a number may be, by the name of its setting; the first that fits. Times are seconds."""
 CHECKED_ROW_BY_ROW = {"jupyterhub_profiles", "kernels_table"}
 
 
@@ -113,18 +150,27 @@ def setting_problems(
                 likely = difflib.get_close_matches(name, options, n=1)
                 advice = f"write {likely[0]}" if likely else "take it out"
                 yield f"{file}: there is no setting {name}; {advice}."
-            elif name not in CHECKED_ROW_BY_ROW and (wish := _wish(template(value), options[name])):
+            elif name not in CHECKED_ROW_BY_ROW and (
+                wish := _wish(name, template(value), options[name])
+            ):
                 yield f"{file}: {name}: {value!r} is not accepted; write {wish}."
 
 
-def _wish(value: object, option: Mapping[str, Any]) -> str:
+def _wish(name: str, value: object, option: Mapping[str, Any]) -> str:
     """What should stand in the place of a value; nothing when the value is right."""
     spec = {key: option[key] for key in ("type", "choices", "elements") if key in option}
-    if not ArgumentSpecValidator({"value": spec}).validate({"value": value}).error_messages:
-        return ""
+    checked = ArgumentSpecValidator({"value": spec}).validate({"value": value})
+    kind = option.get("type", "str")
+    if not checked.error_messages:
+        if kind not in ("int", "float"):
+            return ""
+        low, high = next(bounds[1:] for bounds in BOUNDS if bounds[0].search(name))
+        # Not "or": a number that is none (.nan) is neither.
+        in_range = low <= checked.validated_parameters["value"] <= high
+        return "" if in_range else f"{KINDS[kind]} from {low} to {high}"
     if "choices" in option:
         return f"one of {', '.join(map(str, option['choices']))}"
-    return KINDS[option.get("type", "str")]
+    return KINDS[kind]
 
 
 def _of_the_site(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,16 +50,17 @@ def ansible(tmp_path_factory: pytest.TempPathFactory) -> Run:
         **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
         "ANSIBLE_HOME": str(home),
         "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
     }
 
     def run(
         command: str, *arguments: str, cwd: Path = REPOSITORY
     ) -> subprocess.CompletedProcess[str]:
+        # A copy of the repository has its own configuration; anywhere else this one counts.
+        place = cwd if (cwd / "ansible.cfg").exists() else REPOSITORY
         return subprocess.run(
             [str(Path(sys.executable).with_name(command)), *arguments],
             cwd=cwd,
-            env=environment,
+            env={**environment, "ANSIBLE_CONFIG": str(place / "ansible.cfg")},
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT_S,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ Queue: himem
 
 """
 
+NODES = (
+    "<Data><Node><name>node01</name><state>free</state><np>2</np></Node>"
+    "<Node><name>big</name><state>down</state><np>48</np></Node></Data>"
+)
+SERVER = "create queue tintel\nset server managers = root@encina\n"
+OPEN = "set server query_other_jobs = True\n"
+
 # An administrator's table with every kind of mistake, as she would write it.
 BAD_TABLES = """\
 jupyterhub_profiles:
@@ -43,11 +51,15 @@ jupyterhub_profiles:
   - {key: toobig, display_name: T, queue: tintel, cores: 1, memory: 9gb, walltime: "01:00:00"}
   - {key: toowide, display_name: T, queue: tintel, cores: 8, memory: 1gb, walltime: "01:00:00"}
   - {key: missing, display_name: M, cores: 1, memory: 1gb, walltime: "01:00:00"}
+  - {key: wide, display_name: W, queue: himem, cores: 64, memory: 1gb, walltime: "01:00:00"}
   - {key: quoted, display_name: Q, queue: tintel, cores: "4", memory: 1gb, walltime: "01:00:00"}
 kernels_table:
   - {name: k1, display_name: One, environment: environments/one.yml, python: "3.11"}
   - {name: k2, display_name: Two}
 jupyterhub_idle_timout: 60
+jupyterhub_start_timeout: -5
+jupyterhub_query_interval: .nan
+jupyterhub_hub_port: 70000
 jupyterhub_named_server_limit: five
 jupyterhub_default_language: fr
 proxy_port: eighty
@@ -65,23 +77,34 @@ EXPECTED = [
     ("row 9 (toobig)", "memory", "write at most 8gb"),
     ("row 10 (toowide)", "cores", "write at most 4"),
     ("row 11 (missing)", "queue", "is missing; write"),
-    ("row 12 (quoted)", "cores", "whole number"),
+    ("row 12 (wide)", "cores", "no node has 64; write at most 48"),
+    ("row 13 (quoted)", "cores", "whole number"),
     ("row 1 (k1)", "python", "is not known; write one of"),
     ("row 2 (k2)", "environment", "is missing; write"),
 ]
 
 
-def _torque(folder: Path, script: str) -> dict[str, object]:
-    """A folder with a qstat of our own, as the variable that names it."""
+def _torque(folder: Path, **scripts: str) -> dict[str, object]:
+    """A folder with commands of our own, as the variable that names it."""
     folder.mkdir()
-    qstat = folder / "qstat"
-    qstat.write_text(f"#!/bin/sh\n{script}\n")
-    qstat.chmod(qstat.stat().st_mode | stat.S_IXUSR)
+    for name, script in scripts.items():
+        command = folder / name
+        command.write_text(f"#!/bin/sh\n{script}\n")
+        command.chmod(command.stat().st_mode | stat.S_IXUSR)
     return {"ganymede_torque_bin": str(folder)}
 
 
-def _answering(folder: Path) -> dict[str, object]:
-    return _torque(folder, f'[ "$*" = -Qf ] || exit 9\ncat <<"END"\n{QUEUES}END')
+def _prints(arguments: str, text: str) -> str:
+    return f"""[ "$*" = "{arguments}" ] || exit 9\ncat <<"END"\n{text}\nEND"""
+
+
+def _answering(folder: Path, server: str = SERVER + OPEN) -> dict[str, object]:
+    return _torque(
+        folder,
+        qstat=_prints("-Qf", QUEUES),
+        pbsnodes=_prints("-x", NODES),
+        qmgr=_prints("-c print server", server),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +150,9 @@ def test_a_misspelt_setting_is_told_with_the_right_name(refusal: tuple[Path, str
         "jupyterhub_named_server_limit: 'five' is not accepted; write a whole number.",
         "jupyterhub_default_language: 'fr' is not accepted; write one of en, es.",
         "proxy_port: 'eighty' is not accepted; write a whole number.",
+        "jupyterhub_hub_port: 70000 is not accepted; write a whole number from 1 to 65535.",
+        "jupyterhub_query_interval: nan is not accepted",
+        "jupyterhub_start_timeout: -5 is not accepted; write a whole number from 1 to 31536000.",
         "there is no setting ganymede_hub_hots; write ganymede_hub_host.",
     ],
 )
@@ -189,7 +215,11 @@ def test_an_unquoted_walltime_above_the_limit_is_refused(
 def test_a_queue_server_without_an_answer_is_told(
     ansible: Any, write_inventory: Any, tmp_path: Path, script: str | None, reason: str
 ) -> None:
-    where = _torque(tmp_path / "bin", script) if script else {"ganymede_torque_bin": "/nonexistent"}
+    where = (
+        _torque(tmp_path / "bin", qstat=script)
+        if script
+        else {"ganymede_torque_bin": "/nonexistent"}
+    )
     done = ansible("ansible-playbook", "-i", str(write_inventory(where)), "playbooks/validate.yml")
     assert done.returncode == 2
     text = " ".join(done.stdout.split())
@@ -204,3 +234,84 @@ def test_queues_are_left_alone_when_that_is_asked_for(ansible: Any, write_invent
     )
     done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
     assert done.returncode == 0, done.stdout
+
+
+ROW = {
+    "key": "a",
+    "display_name": "A",
+    "queue": "himem",
+    "cores": 1,
+    "memory": "1gb",
+    "walltime": "1:00:00",
+}
+COST = "one qstat through sudo for each researcher"
+
+
+@pytest.mark.parametrize(
+    ("server", "warned"),
+    [
+        (SERVER + OPEN, False),
+        (SERVER, True),
+        (SERVER + "set server query_other_jobs = False\n", True),
+        (SERVER + "set server operators = ana@encina,rhea@ganymede\n", False),
+        (SERVER + "set server managers += rhea@ganymede\n", False),
+    ],
+)
+def test_a_queue_server_that_hides_jobs_is_a_warning(
+    ansible: Any, write_inventory: Any, tmp_path: Path, server: str, warned: bool
+) -> None:
+    tables = {"jupyterhub_profiles": [ROW], **_answering(tmp_path / "bin", server)}
+    inventory = write_inventory(tables)
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 0, done.stdout
+    assert (COST in " ".join((done.stdout + done.stderr).split())) is warned
+
+
+def test_what_could_not_be_asked_is_a_warning(
+    ansible: Any, write_inventory: Any, tmp_path: Path
+) -> None:
+    commands = _torque(
+        tmp_path / "bin", qstat=_prints("-Qf", QUEUES), pbsnodes="exit 1", qmgr="exit 3"
+    )
+    inventory = write_inventory({"jupyterhub_profiles": [{**ROW, "cores": 999}], **commands})
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 0, done.stdout
+    text = " ".join((done.stdout + done.stderr).split())
+    assert "the cores of the profiles were not held to the nodes" in text
+    assert "it is not known whether the queue server shows other people's jobs" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ('proxy_port: 8000\nproxy_ip: "127.0.0.1\n', 3, "unexpected end of stream"),
+        ("jupyterhub_profiles:\n\t- key: a\n", 2, "Tabs are usually invalid"),
+        ("a: 1\nb: 2\na: 3\n", 3, "Found duplicate mapping key 'a'"),
+        ("a: b: c\n", 1, "Colons in unquoted values"),
+    ],
+)
+def test_a_table_that_is_not_yaml_is_told_with_file_and_line(
+    ansible: Any, write_inventory: Any, text: str, line: int, reason: str
+) -> None:
+    inventory = write_inventory(text)
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode not in (0, 2)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert f"{inventory}/group_vars/hub.yml, line {line}: this cannot be read as YAML: " in said
+    assert reason in said
+
+
+def test_a_file_of_the_repository_is_named_from_there(
+    ansible: Any, write_inventory: Any, repository: Path, tmp_path: Path
+) -> None:
+    """Whoever works in a copy of the repository reads the path that the documents use."""
+    copy = tmp_path / "copy"
+    for folder in ("plugins", "playbooks", "roles", "group_vars"):
+        shutil.copytree(repository / folder, copy / folder)
+    shutil.copy(repository / "ansible.cfg", copy)
+    (copy / "group_vars/all/proxy.yml").write_text("proxy_port: [\n")
+    inventory = write_inventory({})
+    (inventory / "group_vars/all").unlink()
+    (inventory / "group_vars/all").symlink_to(copy / "group_vars/all")
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml", cwd=copy)
+    assert "group_vars/all/proxy.yml, line 2: this cannot" in done.stdout + done.stderr

@@ -55,14 +55,24 @@ class Kernel(BaseModel):
 
 
 def profile_problems(
-    rows: object, *, file: str, queues: Mapping[str, Queue] | None = None
+    rows: object,
+    *,
+    file: str,
+    queues: Mapping[str, Queue] | None = None,
+    node_cores: int | None = None,
 ) -> list[str]:
     """Say what is wrong with a profile table, one sentence for each problem.
 
     `file` is the name the sentences use. With `queues` (see `torque.parse_queues`) each row is
-    also held against the queue it names.
+    also held against the queue it names, with `node_cores` against the largest node.
     """
-    _, problems = _check_profiles(rows, file, queues)
+    profiles, problems = _check_profiles(rows, file, queues)
+    for number, profile in profiles.items():
+        if node_cores is not None and profile.cores > node_cores:
+            problems.append(
+                f'{file}: row {number} ({profile.key}), field "cores": no node has '
+                f"{profile.cores}; write at most {node_cores}."
+            )
     return problems
 
 
@@ -83,12 +93,12 @@ def load_profiles(path: Path) -> list[Profile]:
     profiles, problems = _check_profiles(content["profiles"], str(path), None)
     if problems:
         raise TableError(problems)
-    return profiles
+    return list(profiles.values())
 
 
 def _check_profiles(
     rows: object, file: str, queues: Mapping[str, Queue] | None
-) -> tuple[list[Profile], list[str]]:
+) -> tuple[dict[int, Profile], list[str]]:
     profiles, problems = _check_rows(rows, Profile, file=file, table="jupyterhub_profiles")
     for number, profile in profiles.items():
         where = f"{file}: row {number} ({profile.key})"
@@ -99,7 +109,7 @@ def _check_profiles(
             )
         if queues is not None:
             problems.extend(f"{where}, {text}" for text in _queue_problems(profile, queues))
-    return list(profiles.values()), problems
+    return profiles, problems
 
 
 def _check_rows(
