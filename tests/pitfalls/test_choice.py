@@ -179,7 +179,6 @@ def test_a_value_of_the_wrong_kind_is_refused_and_not_kept(bed: Bed, options: ob
 
 
 @pytest.mark.row("S6")
-@pytest.mark.limit(120)
 def test_nobody_is_locked_out_by_what_she_sent(own_bed: Bed) -> None:
     """Not by options, not by what a job reports: not now and not after a restart of the hub."""
     own_bed.start()
@@ -226,7 +225,6 @@ ODD_STATES = [
 
 
 @pytest.mark.row("S6")
-@pytest.mark.limit(120)
 def test_a_state_that_no_longer_fits_is_dropped(own_bed: Bed) -> None:
     """What an older release or another spawner has stored raises for nobody."""
     own_bed.start()

@@ -128,7 +128,6 @@ def test_a_limit_of_memory_is_said_as_such(bed: Bed, line: str) -> None:
 
 
 @pytest.mark.row("T12")
-@pytest.mark.limit(90)
 def test_a_job_that_no_node_keeps_is_given_up(bed: Bed) -> None:
     ana = bed.researcher()
     number = ana.queue_one()

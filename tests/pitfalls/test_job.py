@@ -35,7 +35,6 @@ def test_what_a_job_writes_is_its_owner_s_alone(bed: Bed) -> None:
 
 
 @pytest.mark.row("A8")
-@pytest.mark.limit(120)
 def test_a_forged_tag_makes_no_job_somebody_else_s(own_bed: Bed) -> None:
     """Everybody can read the tags of others in the queue, and submit a job that bears one.
 
@@ -71,7 +70,6 @@ GONE = 'rm -rf "${log%/*}"'
 
 
 @pytest.mark.row("A9")
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("trick", [FIFO, ENDLESS, GONE], ids=["pipe", "endless", "gone"])
 def test_a_log_that_is_none_delays_nothing(bed: Bed, trick: str) -> None:
     """The log is in the hands of its owner: she may put anything in its place."""

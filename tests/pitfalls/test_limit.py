@@ -44,7 +44,6 @@ def most_jobs(ana: Researcher, seconds: float) -> int:
 
 
 @pytest.mark.row("S3")
-@pytest.mark.limit(120)
 def test_servers_that_were_given_up_count_while_their_jobs_live(limited: Bed) -> None:
     """The queue refuses qdel; each server is stopped, removed, and asked for anew."""
     limited.queue.knob("qdel", "fail 15 qdel: Unauthorized Request")
@@ -59,7 +58,6 @@ def test_servers_that_were_given_up_count_while_their_jobs_live(limited: Bed) ->
 
 
 @pytest.mark.row("S3")
-@pytest.mark.limit(90)
 def test_a_server_that_its_job_disowns_counts(limited: Bed) -> None:
     """The job says to the hub whatever it can, so that the hub forgets it."""
     ana = limited.researcher()
@@ -78,7 +76,6 @@ def test_a_server_that_its_job_disowns_counts(limited: Bed) -> None:
 
 
 @pytest.mark.row("S3")
-@pytest.mark.limit(90)
 def test_a_start_over_the_limit_is_refused_with_the_number(limited: Bed) -> None:
     ana = limited.researcher()
     for server in ("", "one", "two"):
@@ -92,7 +89,6 @@ def test_a_start_over_the_limit_is_refused_with_the_number(limited: Bed) -> None
 
 
 @pytest.mark.row("A5")
-@pytest.mark.limit(90)
 def test_all_doors_at_once_lead_to_no_more_jobs(limited: Bed) -> None:
     """REST, the page and named servers in the same moment, while qsub is slow."""
     limited.queue.knob("qsub", "slow 1")
@@ -108,7 +104,6 @@ def test_all_doors_at_once_lead_to_no_more_jobs(limited: Bed) -> None:
 
 
 @pytest.mark.row("A5")
-@pytest.mark.limit(90)
 def test_renaming_makes_no_room(limited: Bed) -> None:
     """PATCH gives a server another name; its job counts on."""
     limited.queue.knob("qdel", "fail 15 qdel: Unauthorized Request")

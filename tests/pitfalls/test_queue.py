@@ -91,7 +91,6 @@ def test_a_stop_is_not_over_before_the_job_is(bed: Bed, fault: str) -> None:
 
 
 @pytest.mark.row("R5")
-@pytest.mark.limit(90)
 def test_a_stop_outlives_the_hub(own_bed: Bed) -> None:
     own_bed.start()
     ana = own_bed.researcher()
@@ -152,7 +151,6 @@ def test_no_state_of_waiting_ends_a_start(bed: Bed, state: str) -> None:
 
 
 @pytest.mark.row("R10")
-@pytest.mark.limit(40)
 def test_a_query_that_hangs_delays_no_stop(bed: Bed) -> None:
     ana = bed.researcher()
     ana.run()
@@ -165,7 +163,6 @@ def test_a_query_that_hangs_delays_no_stop(bed: Bed) -> None:
 
 
 @pytest.mark.row("R10")
-@pytest.mark.limit(40)
 def test_a_command_that_hangs_is_killed(bed: Bed) -> None:
     ana = bed.researcher()
     ana.run()
@@ -176,7 +173,6 @@ def test_a_command_that_hangs_is_killed(bed: Bed) -> None:
 
 
 @pytest.mark.row("R10")
-@pytest.mark.limit(40)
 def test_a_submission_that_hangs_ends_the_start(bed: Bed) -> None:
     ana = bed.researcher()
     bed.queue.knob("qsub", "hang")
@@ -185,7 +181,6 @@ def test_a_submission_that_hangs_ends_the_start(bed: Bed) -> None:
 
 
 @pytest.mark.row("T9")
-@pytest.mark.limit(60)
 def test_no_command_waits_in_another_s_way(bed: Bed) -> None:
     """A query is lost in a server that hangs; when it answers again, the start goes on."""
     ana = bed.researcher()
@@ -203,7 +198,6 @@ def test_no_command_waits_in_another_s_way(bed: Bed) -> None:
 
 
 @pytest.mark.row("R11")
-@pytest.mark.limit(45)
 def test_an_odd_host_does_not_stop_the_hub(own_bed: Bed) -> None:
     own_bed.start()
     ana = own_bed.researcher()

@@ -123,7 +123,6 @@ def test_only_the_token_of_that_server_reports(bed: Bed) -> None:
 
 
 @pytest.mark.row("S1")
-@pytest.mark.limit(90)
 def test_no_report_becomes_code_of_the_hub(own_bed: Bed, tmp_path: Path) -> None:
     """Neither at once, nor when the server stops, nor after a restart of the hub."""
     own_bed.start()

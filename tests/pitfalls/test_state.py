@@ -46,7 +46,6 @@ def test_the_state_names_the_job_and_no_configuration(bed: Bed) -> None:
 
 
 @pytest.mark.row("S7")
-@pytest.mark.limit(120)
 def test_an_old_server_does_not_change_the_profile_of_a_new_one(own_bed: Bed) -> None:
     if own_bed.stock:
         own_bed.extra = CLASS_LEVEL
@@ -62,7 +61,6 @@ def test_an_old_server_does_not_change_the_profile_of_a_new_one(own_bed: Bed) ->
 
 
 @pytest.mark.row("S7")
-@pytest.mark.limit(120)
 def test_a_server_outlives_its_profile(own_bed: Bed) -> None:
     own_bed.start()
     ana = own_bed.researcher()
@@ -81,7 +79,6 @@ def test_a_server_outlives_its_profile(own_bed: Bed) -> None:
 
 
 @pytest.mark.row("R2")
-@pytest.mark.limit(120)
 def test_a_restart_while_the_queue_is_silent_loses_nobody(own_bed: Bed) -> None:
     own_bed.start()
     ana, eva = own_bed.researcher(), own_bed.researcher()
@@ -103,7 +100,6 @@ def test_a_restart_while_the_queue_is_silent_loses_nobody(own_bed: Bed) -> None:
 
 
 @pytest.mark.row("R3")
-@pytest.mark.limit(120)
 def test_a_queued_job_has_an_owner_after_kill_9(own_bed: Bed) -> None:
     own_bed.start()
     ana = own_bed.researcher()
@@ -117,7 +113,6 @@ def test_a_queued_job_has_an_owner_after_kill_9(own_bed: Bed) -> None:
 
 
 @pytest.mark.row("R3")
-@pytest.mark.limit(120)
 @pytest.mark.parametrize("again", [False, True], ids=["waits", "clicks again"])
 def test_a_job_whose_id_was_never_read_has_an_owner_or_is_deleted(
     own_bed: Bed, again: bool
@@ -143,7 +138,6 @@ def test_a_job_whose_id_was_never_read_has_an_owner_or_is_deleted(
 
 
 @pytest.mark.row("R3")
-@pytest.mark.limit(120)
 def test_a_job_that_nobody_wants_any_more_is_deleted(own_bed: Bed) -> None:
     """The hub is killed with a server running; its database is lost."""
     own_bed.start()
