@@ -167,6 +167,13 @@ class Bed(Hub):
                 self.queue.change(number, state="C")
         self.queue.end_all()
 
+    def server(self, user: str, name: str = "") -> dict[str, Any]:
+        """The hub's model of a server that is active, or nothing."""
+        answer = self.api("GET", f"/users/{user}")
+        assert answer.ok, f"the hub cannot say what {user} has: {answer.status_code}"
+        model: dict[str, Any] = answer.json()["servers"].get(name, {})
+        return model
+
     def commands(self, name: str) -> list[int]:
         """The processes of a command of this queue."""
         program = f"{self.queue.bin}/{name}"

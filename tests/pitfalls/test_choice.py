@@ -196,7 +196,7 @@ def test_nobody_is_locked_out_by_what_she_sent(own_bed: Bed) -> None:
         reporter.report(body, token)
     own_bed.queue.knob("schedule")
     own_bed.queue.start(reporter.jobs()[-1])
-    prepared("that start is over", lambda: not reporter.model().get("pending"))
+    reached("that start is over", lambda: not reporter.model().get("pending"), 30)
     for _ in range(2):
         for person in (*people, reporter):
             session = own_bed.login(person.name)

@@ -25,6 +25,7 @@ def test_the_notebook_finds_its_own_programs(bed: Bed) -> None:
 
 @pytest.mark.row("T5")
 def test_what_a_job_writes_is_its_owner_s_alone(bed: Bed) -> None:
+    """Whatever umask the queue gives it; this one gives that of the hub's start, 022."""
     ana = bed.researcher()
     before = set(ana.home().rglob("*"))
     ana.run()

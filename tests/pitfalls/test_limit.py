@@ -63,7 +63,6 @@ def test_a_server_that_its_job_disowns_counts(limited: Bed) -> None:
     ana = limited.researcher()
     for _ in range(JOBS + 1):
         ana.start()
-        reached_jobs = len(ana.jobs())
         prepared("the start is over", lambda: ana.jobs() or not ana.model(), 10)
         for number in ana.jobs():
             token = limited.server_token(number)
@@ -71,7 +70,6 @@ def test_a_server_that_its_job_disowns_counts(limited: Bed) -> None:
                 ana.report(body, token)
         ana.stop()
         limited.queue.knob("qdel", "fail 15 qdel: Unauthorized Request")
-        assert reached_jobs <= JOBS
     assert most_jobs(ana, 2) <= JOBS
 
 
