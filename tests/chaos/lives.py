@@ -18,7 +18,7 @@ from tornado.httpclient import HTTPError
 from tornado.websocket import WebSocketError
 
 from tests.chaos.timeline import Scene
-from tests.chaos.world import Account, OutOfReachError
+from tests.chaos.world import NODES, Account, OutOfReachError
 from tests.hub_client import KERNEL, Researcher
 
 T = TypeVar("T")
@@ -36,6 +36,10 @@ REACHABLE = 60.0
 """Seconds with nothing broken after which a notebook whose job lives must answer: the hub checks
 the proxy's routes once a minute."""
 
+SETTLED = 15.0
+"""Seconds after a fault in which what it has begun may still come to an end."""
+
+EVERYTHING = ("hub", "proxy", "queue", *NODES, "disk")
 PROFILES = {"tintel": 6, "long": 2, "himem": 1, "himem4": 1}
 BAD_OPTIONS: list[Any] = [
     {"profile": "no such thing"},
@@ -92,6 +96,9 @@ class Resident:
         # Not all at the same moment: that is what be_greedy is for.
         self._end.wait(self._dice.uniform(0, STAGGER))
         while not self._end.is_set():
+            if not self._hub_answers():
+                self._end.wait(2)
+                continue
             (life,) = self._dice.choices(list(self._lives), list(self._lives.values()))
             self._write("life", life=life.__name__)
             try:
@@ -105,6 +112,13 @@ class Resident:
             else:
                 self._timeline.count("lives", f"{life.__name__}, to its end")
             self._end.wait(self._dice.uniform(0.5, 4))
+
+    def _hub_answers(self) -> bool:
+        try:
+            self._person.server(self._server)
+        except TROUBLE:
+            return False
+        return True
 
     def start(self) -> None:
         """Begin with the first life."""
@@ -154,7 +168,7 @@ class Resident:
         begun = time.monotonic()
         answer = self._person.start(self._server, options)
         self._write("nonsense", options=options, status=answer.status_code)
-        if self._nothing_broken_since(begun):
+        if self._whole_since(begun, "hub", "proxy"):
             self._verdicts.judge(
                 "options are checked",
                 answer.status_code == 400,
@@ -166,8 +180,9 @@ class Resident:
         """Ask for more servers at once than anybody may have."""
         names = [f"{self._server or 'd'}-greedy{number}" for number in range(7)]
         for name in names:
+            begun = time.monotonic()
             answer = self._person.start(name, {"profile": "tintel"})
-            self._outcome("starts", answer, f"greedy {name}")
+            self._outcome("starts", answer, f"greedy {name}", begun)
             if answer.status_code < 300:
                 self._ledger.ask_start((self._person.name, name))
         self._end.wait(self._dice.uniform(0, 20))
@@ -188,17 +203,17 @@ class Resident:
             self._write("found running")
             return
         profile = self._dice.choices(list(PROFILES), list(PROFILES.values()))[0]
+        begun = time.monotonic()
         answer = self._person.start(self._server, {"profile": profile})
-        self._outcome("starts", answer, profile)
+        self._outcome("starts", answer, profile, begun)
         if answer.status_code < 300:
             self._ledger.ask_start((self._person.name, self._server))
 
-    def _outcome(self, group: str, answer: requests.Response, what: str) -> None:
+    def _outcome(self, group: str, answer: requests.Response, what: str, begun: float) -> None:
         said = "" if answer.status_code < 300 else _message(answer)
         self._write(group, what=what, status=answer.status_code, said=said)
         self._timeline.count(group, f"{answer.status_code} {answer.reason}")
-        everything = self._ledger.healthy("hub", "proxy", "queue", "node01", "node02", "disk")
-        if everything > REACHABLE:
+        if self._whole_since(begun, *EVERYTHING):
             self._verdicts.judge(
                 "no error without a fault",
                 answer.status_code < 500,
@@ -263,7 +278,7 @@ class Resident:
                 return action()
             except TROUBLE as trouble:
                 why = f"{type(trouble).__name__}: {trouble}"[:200]
-            whole = self._ledger.healthy("hub", "proxy", "queue", "node01", "node02", "disk")
+            whole = self._ledger.healthy(*EVERYTHING)
             if min(whole, time.monotonic() - begun) > REACHABLE and self._still_lives(job_id):
                 self._verdicts.judge(
                     "no notebook is lost", False, f"{self.name} {job_id}",
@@ -289,19 +304,19 @@ class Resident:
         """Ask for the end until the hub knows no such server any more."""
         name = self._server if server is None else server
         self._ledger.ask_stop((self._person.name, name))
-        deadline = time.monotonic() + STOPPED
+        begun = time.monotonic()
         asked, status = False, 0
-        while time.monotonic() < deadline:
+        while time.monotonic() < begun + STOPPED:
             try:
                 if not asked:
                     answer = self._person.remove(name) if remove else self._person.stop(name)
                     if answer.status_code != status:
                         status = answer.status_code
-                        self._outcome("stops", answer, f"{name} remove={remove}")
+                        self._outcome("stops", answer, f"{name} remove={remove}", begun)
                     asked = status in {202, 204, 404}
                 if asked and self._person.server(name) is None:
                     self._write("stopped", which=name, job=job_id)
-                    self._check_ended(job_id)
+                    self._check_ended(job_id, begun)
                     return
             except TROUBLE as trouble:
                 self._write("trouble", what="stop", why=str(trouble)[:200])
@@ -309,17 +324,18 @@ class Resident:
         self._write("stop given up", which=name)
         self._timeline.count("stops", "given up")
 
-    def _check_ended(self, job_id: str) -> None:
+    def _check_ended(self, job_id: str, begun: float) -> None:
         """A stop that the hub calls done means that the scheduler has ended the job."""
         job = self._world.jobs().get(job_id) if job_id else None
-        if job is not None and self._ledger.healthy("queue", job.node or "queue") > REACHABLE:
+        if job is not None and self._whole_since(begun, "queue", "hub", *NODES):
             self._verdicts.judge(
                 "stopped means ended", not job.live, f"{self.name} {job_id}",
                 f"the hub has stopped the server and job {job_id} is in state {job.state}",
             )  # fmt: skip
 
-    def _nothing_broken_since(self, begun: float) -> bool:
-        return self._ledger.healthy("hub", "proxy") > time.monotonic() - begun + 5
+    def _whole_since(self, begun: float, *components: str) -> bool:
+        """Whether nothing of this was broken since then, nor shortly before."""
+        return self._ledger.healthy(*components) > time.monotonic() - begun + SETTLED
 
 
 class Person(Researcher):
