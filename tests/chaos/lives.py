@@ -181,10 +181,9 @@ class Resident:
         names = [f"{self._server or 'd'}-greedy{number}" for number in range(7)]
         for name in names:
             begun = time.monotonic()
+            self._ledger.ask_start((self._person.name, name))
             answer = self._person.start(name, {"profile": "tintel"})
             self._outcome("starts", answer, f"greedy {name}", begun)
-            if answer.status_code < 300:
-                self._ledger.ask_start((self._person.name, name))
         self._end.wait(self._dice.uniform(0, 20))
         for name in names:
             self._stop(remove=True, server=name)
@@ -204,10 +203,9 @@ class Resident:
             return
         profile = self._dice.choices(list(PROFILES), list(PROFILES.values()))[0]
         begun = time.monotonic()
+        self._ledger.ask_start((self._person.name, self._server))
         answer = self._person.start(self._server, {"profile": profile})
         self._outcome("starts", answer, profile, begun)
-        if answer.status_code < 300:
-            self._ledger.ask_start((self._person.name, self._server))
 
     def _outcome(self, group: str, answer: requests.Response, what: str, begun: float) -> None:
         said = "" if answer.status_code < 300 else _message(answer)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,7 +70,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._broken: Counter[str] = Counter()
         self._healed: dict[str, float] = {}
-        self._stops: dict[Server, float] = {}
+        self._starts: dict[Server, list[float]] = defaultdict(list)
+        self._stops: dict[Server, list[float]] = defaultdict(list)
         self._excuses: dict[str, str] = {}
         self._begun = time.monotonic()
 
@@ -100,20 +101,24 @@ class Ledger:
         with self._lock:
             return sorted(name for name, count in self._broken.items() if count > 0)
 
-    def ask_stop(self, server: Server) -> None:
-        """Somebody asks for the end of a server (again)."""
-        with self._lock:
-            self._stops[server] = time.monotonic()
-
     def ask_start(self, server: Server) -> None:
-        """Somebody starts a server: earlier stops no longer explain its end."""
+        """Somebody is about to ask for a server."""
         with self._lock:
-            self._stops.pop(server, None)
+            self._starts[server].append(time.time())
 
-    def stop_asked(self, server: Server) -> bool:
-        """Whether a stop was asked for since the last start."""
+    def ask_stop(self, server: Server) -> None:
+        """Somebody is about to ask for its end."""
         with self._lock:
-            return server in self._stops
+            self._stops[server].append(time.time())
+
+    def stop_asked(self, server: Server, submitted: float) -> bool:
+        """Whether a stop was asked for after the start that made the job of that time (epoch).
+
+        The stop may be older than the job: `qsub` takes its time.
+        """
+        with self._lock:
+            begun = max((at for at in self._starts[server] if at <= submitted), default=0.0)
+            return any(at >= begun for at in self._stops[server])
 
     def excuse(self, job_id: str, why: str) -> None:
         """This job may end: a fault or its owner ends it."""
