@@ -35,9 +35,10 @@ LIMIT = 6  # the default server and five named ones
 class Run:
     """One run from the first life to the last look."""
 
-    def __init__(self, world: World, seed: str, folder: Path) -> None:
+    def __init__(self, world: World, seed: str, lives: int, folder: Path) -> None:
         self.world = world
         self.seed = seed
+        self.lives = lives
         self.timeline = Timeline(folder / "timeline.jsonl")
         self.ledger = Ledger()
         self.verdicts = Verdicts(self.timeline)
@@ -57,9 +58,9 @@ class Run:
         watch.strangers = set(self.strangers)
         residents = [
             Resident(self.scene, person.twin(), place, self.seed)
-            for person in people
             for place in PLACES
-        ]
+            for person in people
+        ][: self.lives]
         watch.start()
         for resident in residents:
             resident.start()
@@ -223,14 +224,15 @@ def main() -> int:
     """Run what the command line asks for; 1 when an invariant was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--cluster", type=Path, required=True, help="scripts/demo status --json")
-    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--faults", type=int, default=100, help="(default: 100)")
     parser.add_argument("--seed", help="default: one is drawn and printed")
+    parser.add_argument("--lives", type=int, default=8, help="at once (default and most: 8)")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts/chaos"))
     parser.add_argument("--junitxml", type=Path, help="the invariants as test cases")
     asked = parser.parse_args()
     seed = asked.seed or f"{random.SystemRandom().getrandbits(32):08x}"
     say(f"{asked.faults} faults, seed {seed}")
-    run = Run(World(asked.cluster), seed, asked.artifacts)
+    run = Run(World(asked.cluster), seed, asked.lives, asked.artifacts)
     try:
         run.go(asked.faults)
     finally:

@@ -12,7 +12,7 @@ from tests.chaos.world import HUB, NODES, QUEUE, SPY, TORQUE, OutOfReachError, P
 
 FOLDERS = ("/oceano", "/var", "/run", "/tmp", "/etc", "/dev/shm", "/opt/jupyterhub/run")  # noqa: S108
 LOGS = ("/oceano/gmeteo/users/*/.ganymede", "/var/log")
-DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
+DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite*"
 
 # Reads {"secrets": {value: [owner, name]}, "folders": [...], "since": epoch, "commands": [[...]],
 # "processes": bool} and prints a line for each place where one is found. Run by a spy, it sees what
