@@ -46,7 +46,7 @@ def check(loader: DataLoader, folder: Path) -> None:
     for kind in ("group_vars", "host_vars"):
         for file in sorted(_files(folder / kind)):
             try:
-                loader.load_from_file(str(file))
+                loader.load_from_file(str(file), cache="none")
             except AnsibleParserError as error:
                 raise AnsibleParserError(_sentence(file, error)) from error
 
