@@ -79,7 +79,7 @@ c.JupyterHub.allow_named_servers = True
 c.JupyterHub.services = [dict(name="tests", api_token={token!r})]
 c.JupyterHub.load_roles = [dict(
     name="tests", services=["tests"],
-    scopes=["admin:users", "admin:servers", "admin:server_state", "tokens"],
+    scopes=["admin:users", "admin:servers", "admin:server_state", "tokens", "read:metrics"],
 )]
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0, "slow_stop_timeout": 5}}
 """
@@ -89,6 +89,8 @@ c.JupyterHub.spawner_class = "custom_pbs_spawner.ProfileMenuSpawner"
 c.ProfileMenuSpawner.profiles_file = "{root}/profiles.json"
 c.CustomPBSSpawner.torque_bin = "{torque}/bin"
 c.CustomPBSSpawner.sudo_path = "{torque}/bin/sudo"
+c.CustomPBSSpawner.log_reader = "{torque}/bin/read_job_log"
+c.CustomPBSSpawner.shutdown_timeout = 2
 c.CustomPBSSpawner.batch_script_template = "{package}/batch_script.sh.j2"
 c.CustomPBSSpawner.notebook_environment = "{root}/env"
 c.CustomPBSSpawner.jupyter_path = "/software/jupyterhub/share/jupyter"
@@ -124,7 +126,7 @@ class Hub:
     """Start, stop, and talk to the hub."""
 
     python = sys.executable
-    module = "jupyterhub"
+    module = "custom_pbs_spawner.hub"
     spawner = SPAWNER
     """The part of the configuration that chooses and configures the spawner."""
 
@@ -180,7 +182,7 @@ class Hub:
                     "CONFIGPROXY_AUTH_TOKEN": self.secret,
                 },
             )
-        wait_for(self._answers, 30)
+        wait_for(self._answers)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -214,6 +216,15 @@ class Hub:
             method, f"{self.url}/api{path}", headers=headers, timeout=seconds, **arguments
         )
 
+    def metrics(self) -> str:
+        """What the hub tells Prometheus."""
+        headers = {"Authorization": f"token {SERVICE_TOKEN}"}
+        return requests.get(f"{self.url}/metrics", headers=headers, timeout=10).text
+
+    def wait_census(self) -> None:
+        """Wait until the hub has seen the queue."""
+        wait_for(lambda: "ganymede_queue_view_age_seconds +Inf" not in self.metrics())
+
     def add_user(self, name: str) -> str:
         """Make a user and return a token of hers."""
         self.api("POST", f"/users/{name}").raise_for_status()
@@ -244,8 +255,12 @@ class Hub:
 
     def job_number(self, user: str, name: str = "") -> int:
         """The number of the job of a server, once it has one."""
-        state = wait_for(lambda: self.server(user, name).get("state", {}).get("child_state"))
-        return int(state["job_id"].partition(".")[0])
+
+        def job_id() -> str:
+            child: dict[str, str] = self.server(user, name).get("state", {}).get("child_state", {})
+            return child.get("job_id", "")
+
+        return int(wait_for(job_id).partition(".")[0])
 
     def database(self, statement: str, *values: object) -> list[Any]:
         """Run a statement in the hub's database."""

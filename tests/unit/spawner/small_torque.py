@@ -94,6 +94,7 @@ def qsub():
             number += 1
     path.write_text(script)
     names = re.findall("^#PBS -v (.+)$", script, re.MULTILINE)
+    output = re.findall("^#PBS -o (.+)$", script, re.MULTILINE)
     variables = ",".join(expand(names[0], os.environ)) if names else None
     save(
         number,
@@ -101,7 +102,12 @@ def qsub():
         home=os.environ["HOME"],
         state="Q",
         Variable_List=variables,
+        Output_Path=f"ganymede:{{output[0]}}" if output else None,
     )
+    if knob("lose"):
+        # The job is there and its number is lost.
+        begin(number)
+        fail(int(knob("lose")), "qsub: End of File")
     if knob("schedule") != "hold":
         begin(number)
     if knob(name).startswith("late"):
@@ -160,6 +166,15 @@ def qstat():
         if not jobs:
             fail(153, f"qstat: Unknown Job Id Error {{wanted[0]}}")
     parts = []
+    hidden = knob("hide")
+    if hidden and "USER" not in os.environ:
+        if wanted and hidden == "6.1.3":
+            fail(159, f"qstat: Unauthorized Request  {{wanted[0]}}")
+        jobs = []
+    elif hidden:
+        jobs = [pair for pair in jobs if pair[1]["owner"] == os.environ["USER"]]
+    if hidden == "4.2.10" and not jobs:
+        sys.exit(0)
     for job_id, job in jobs:
         fields = {{
             "Job_Id": job_id,
@@ -169,6 +184,8 @@ def qstat():
             "queue": "tintel",
             "comment": job.get("comment"),
             "exit_status": job.get("exit_status"),
+            "start_count": job.get("start_count"),
+            "Output_Path": job["Output_Path"],
             "exec_host": None if job["state"] == "Q" else job.get("exec_host", "localhost/0"),
             # Torque shows it to a job's owner and to its operators.
             "Variable_List": job["Variable_List"]
@@ -199,13 +216,28 @@ def qdel():
         os.killpg(job["pid"], signal.SIGTERM)
 
 
+def pbsnodes():
+    disturb()
+    state = "down" if knob("node_down") else "free"
+    print(f"<Data><Node><name>localhost</name><state>{{state}}</state></Node></Data>")
+
+
+def read_job_log():
+    disturb()
+    log = Path(os.environ["HOME"], ".ganymede", "logs", f"{{sys.argv[1]}}.log")
+    print(log.read_text()[-8192:])
+
+
 if name != "run":
     record()
 if name == "begin":
     begin(sys.argv[1])
 else:
-    {{"sudo": sudo, "qsub": qsub, "qstat": qstat, "qdel": qdel, "run": run}}[name]()
+    globals()[name]()
 """
+
+
+PROGRAMS = ("sudo", "qsub", "qstat", "qdel", "pbsnodes", "read_job_log", "run", "begin")
 
 
 class SmallTorque:
@@ -217,7 +249,7 @@ class SmallTorque:
         self.bin.mkdir(parents=True)
         (root / "home").mkdir()
         text = _PROGRAM.format(python=sys.executable, root=str(root), mock_torque=str(_MOCK_TORQUE))
-        for name in ("sudo", "qsub", "qstat", "qdel", "run", "begin"):
+        for name in PROGRAMS:
             path = self.bin / name
             path.write_text(text)
             path.chmod(0o755)

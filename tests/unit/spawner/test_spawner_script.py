@@ -15,6 +15,8 @@ TEMPLATE = Path(__file__).parents[3] / "roles" / "jupyterhub" / "files" / "batch
 
 VALUES: dict[str, Any] = {
     "job_name": "jupyterhub-singleuser",
+    "tag": "0123abcd-0123456789abcdef",
+    "keeper": "/software/jupyterhub/bin/keep_job.py",
     "username": "ana",
     "queue": "tintel",
     "cores": "1",

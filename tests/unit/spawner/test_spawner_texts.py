@@ -11,6 +11,7 @@ from custom_pbs_spawner.form import menu_html
 from custom_pbs_spawner.messages import _TEXTS, choose_language, count, duration
 from custom_pbs_spawner.profiles import Profile
 from custom_pbs_spawner.record import JobRecord, token_digest
+from custom_pbs_spawner.scheduler import new_tag
 
 PROFILE = Profile(
     key="himem4",
@@ -114,16 +115,32 @@ def test_menu_in_spanish() -> None:
     assert len(form.inputs) == 1
 
 
-RECORD = JobRecord("1.encina", "tintel", 12.5, token_digest("secret"), "node01", 50000, 20.0)
+TAG = new_tag("0123abcd")
+RECORD = JobRecord(
+    "1.encina", "tintel", 12.5, token_digest("secret"), TAG, "node01", 50000, 20.0, 30.0
+)
 
 
 def test_record_survives_the_database() -> None:
     assert JobRecord.from_state(RECORD.to_state()) == RECORD
     assert "secret" not in str(RECORD.to_state())
+    intent = JobRecord("", "tintel", 12.5, token_digest("secret"), TAG)
+    assert JobRecord.from_state(intent.to_state()) == intent
 
 
 @pytest.mark.parametrize(
-    "state", [None, [], "x", {}, {"job_id": ""}, {"job_id": 5}, {"job_id": "tintel"}, {"pid": 1}]
+    "state",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"job_id": ""},
+        {"job_id": 5},
+        {"job_id": "tintel"},
+        {"pid": 1},
+        {"job_id": "", "tag": "x"},
+    ],
 )
 def test_state_without_a_job(state: object) -> None:
     assert JobRecord.from_state(state) is None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from custom_pbs_spawner.scheduler import (
     AlreadyEndingError,
+    HiddenJobError,
     Job,
     JobState,
     NodeUnreachableError,
@@ -245,7 +246,7 @@ async def test_hidden_job(torque: Torque, queue: SmallTorque) -> None:
     """query_other_jobs = False: 6.1.3 refuses, 4.2.10 shows nothing; neither means `gone`."""
     for knob in ("fail 159 qstat: Unauthorized Request  1.encina", "print", "print <Data></Data>"):
         queue.knob("qstat", knob)
-        with pytest.raises(NotPermittedError):
+        with pytest.raises(HiddenJobError):
             await torque.job("1.encina")
     queue.reset()
     with pytest.raises(UnknownJobError):

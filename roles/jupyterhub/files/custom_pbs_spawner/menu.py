@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import Spawner
-from jupyterhub.utils import fmt_ip_url
 from sudospawner import SudoSpawner
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Enum, Type, Unicode, default, directional_link
 from wrapspawner import ProfilesSpawner
 
-from custom_pbs_spawner import messages
+from custom_pbs_spawner import messages, progress
 from custom_pbs_spawner.form import menu_html
 from custom_pbs_spawner.profiles import LOCAL_PROFILE, Profile
+from custom_pbs_spawner.scheduler import hub_id
 from custom_pbs_spawner.spawner import CustomPBSSpawner, Phase, StartError
 from custom_pbs_spawner.tables import TableError, load_profiles
 
 # A child's address is its own business, what the researcher sent ends here, `db` is deprecated.
 _NOT_LINKED = {"config", "parent", "log", "db", "ip", "port", "user_options"}
 _LINKED = {name for name in Spawner.class_trait_names() if name[0] != "_"} - _NOT_LINKED
+
+MAX_ENDINGS = 1000
+"""How many ends of servers the hub remembers for its pages."""
 
 
 @lru_cache(maxsize=2)
@@ -155,12 +158,52 @@ class ProfileMenuSpawner(ProfilesSpawner):
             self.user_options = self.orm_spawner.user_options = {}
             self.user.db.commit()
             raise
+        if key != LOCAL_PROFILE:
+            self.check_limit()
+        self.endings.pop(self._ending_key, None)
         self.child_profile = key
         self.select_profile(key)
         child = self.construct_child()
         child.language = self.language()
+        if isinstance(child, CustomPBSSpawner):
+            # Counts for the limit from here on, not only when its coroutine first runs.
+            child.phase = Phase.SUBMITTED
         started: Awaitable[tuple[str, int]] = child.start()
         return started
+
+    def check_limit(self) -> None:
+        """Refuse a start beyond the limit of jobs. Raises StartError (HTTP 429).
+
+        What counts is jobs: those of her servers, and those in the queue whose server was lost.
+        JupyterHub counts names of servers. On a node that does not answer nothing can be stopped,
+        so its jobs do not count.
+        """
+        named = self.user.settings.get("named_server_limit_per_user", 0)
+        if not isinstance(named, int) or named <= 0:
+            return
+        others = [
+            spawner.child_spawner
+            for spawner in self.user.spawners.values()
+            if spawner is not self and isinstance(spawner.child_spawner, CustomPBSSpawner)
+        ]
+        active = [child for child in others if child.phase is not Phase.GONE]
+        claimed = {child.record.tag for child in active if child.record}
+        view = self._job_spawner().queue_view
+        lost = [
+            job
+            for job in view.last_table()
+            if job.owner == self.user.name
+            and job.tag.startswith(f"{hub_id(self.hub.api_url)}-")
+            and job.tag not in claimed
+            and not job.over
+            and view.node_answers(job.host)
+        ]
+        count = len([child for child in active if not child.node_lost]) + len(lost)
+        if count > named:
+            raise self._refusal("too_many", status=429, count=str(count), limit=str(named + 1))
+
+    def _job_spawner(self) -> CustomPBSSpawner:
+        return CustomPBSSpawner(user=self.user, hub=self.hub, config=self.config)
 
     def select_profile(self, profile: str) -> None:
         """Choose the child's class, and its configuration where the table has the profile.
@@ -253,21 +296,40 @@ class ProfileMenuSpawner(ProfilesSpawner):
         self._child_made.clear()
         super().clear_state()
 
-    async def get_url(self) -> str:
-        """Where the server is, after a restart of the hub.
+    # --- what the pages show -------------------------------------------------------------
 
-        A job that was still pending then is waited for. When it does not start, JupyterHub
-        finds nothing at the old address and stops it, at once.
-        """
+    @property
+    def notice(self) -> str:
+        """What is wrong with this server beside its start, in one sentence; empty if nothing is."""
         child = self.child_spawner
-        if isinstance(child, CustomPBSSpawner) and child.record is not None:
-            if child.phase is Phase.PENDING and await child.resume() is None:
-                self.http_timeout = 1
-            if child.record.port:
-                address = f"{fmt_ip_url(child.record.host)}:{child.record.port}"
-                return f"http://{address}{self.server.base_url}"
-        url: str = self.server.url
-        return url
+        return progress.notice(child) if isinstance(child, CustomPBSSpawner) else ""
+
+    @property
+    def endings(self) -> dict[tuple[str, str], StartError]:
+        """Why servers ended that nobody had stopped, by user and name, until their next start."""
+        known: dict[tuple[str, str], StartError] = self.user.settings.setdefault(
+            "ganymede_endings", {}
+        )
+        return known
+
+    @property
+    def _ending_key(self) -> tuple[str, str]:
+        return self.user.name, self.name
+
+    @property
+    def ending_html(self) -> str:
+        """Why this server ended, as HTML; empty while it runs and after a stop."""
+        ending = self.endings.get(self._ending_key)
+        return ending.jupyterhub_html_message if ending else ""
+
+    async def poll(self) -> int | None:
+        status: int | None = await super().poll()
+        child = self.child_spawner
+        if status is not None and isinstance(child, CustomPBSSpawner) and child.ending:
+            if len(self.endings) >= MAX_ENDINGS:
+                self.endings.pop(next(iter(self.endings)))
+            self.endings[self._ending_key] = child.ending
+        return status
 
 
 def _configured_for(child: Spawner) -> set[str]:

@@ -52,6 +52,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
         'Only "profile" can be chosen, and it is one word. There are: {profiles}.',
         'Solo se puede elegir "profile", y es una palabra. Los que hay: {profiles}.',
     ),
+    "too_many": (
+        "You have {count} jobs already, and may have {limit}. Stop one of your servers first; "
+        "a job whose server was lost is deleted by itself within a few minutes.",
+        "Ya tiene {count} trabajos y puede tener {limit}. Pare antes uno de sus servidores; "
+        "un trabajo cuyo servidor se perdió se borra solo en unos minutos.",
+    ),
     "no_table": (
         "The profiles cannot be read at the moment. Please tell an administrator.",
         "Los perfiles no se pueden leer en este momento. Avise a un administrador.",
@@ -79,9 +85,36 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The queue does not answer at the moment. Job {job} is not lost; waiting…",
         "La cola no responde en este momento. El trabajo {job} no se ha perdido; esperando…",
     ),
+    "searching": (
+        "The queue does not answer; looking whether the job was submitted…",
+        "La cola no responde; comprobando si el trabajo se envió…",
+    ),
     "removing": (
         "Removing job {job} from the queue…",
         "Retirando el trabajo {job} de la cola…",
+    ),
+    "removing_silent": (
+        "Job {job} is being removed, but the queue does not answer at the moment. "
+        "It is tried again until it works.",
+        "Se está retirando el trabajo {job}, pero la cola no responde en este momento. "
+        "Se volverá a intentar hasta que funcione.",
+    ),
+    "removing_fails": (
+        "Job {job} could not be removed yet; it is tried again until it works. "
+        "The queue says: {answer}",
+        "El trabajo {job} aún no se ha podido retirar; se volverá a intentar hasta que funcione. "
+        "La cola dice: {answer}",
+    ),
+    # Beside a running server
+    "silent_running": (
+        "The queue does not answer at the moment. Your notebook is not lost.",
+        "La cola no responde en este momento. Su cuaderno no se ha perdido.",
+    ),
+    "node_lost": (
+        "Node {host} does not answer the queue. You can stop this server and start another one; "
+        "job {job} is deleted as soon as the node is back.",
+        "El nodo {host} no responde a la cola. Puede parar este servidor e iniciar otro; "
+        "el trabajo {job} se borrará en cuanto el nodo vuelva.",
     ),
     # Why it did not start
     "refused": (
@@ -110,6 +143,18 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Try again later, or choose a smaller profile.",
         "El trabajo no ha empezado en {waited} y se ha retirado de la cola. "
         "Inténtelo más tarde o elija un perfil menor.",
+    ),
+    "flipping": (
+        "Job {job} was sent back by its node again and again, and was removed from the queue. "
+        "Please tell an administrator: your account may be missing on the node.",
+        "El nodo ha devuelto el trabajo {job} una y otra vez, y se ha retirado de la cola. "
+        "Avise a un administrador: puede que su cuenta no exista en el nodo.",
+    ),
+    "interrupted": (
+        "The hub was restarted in the moment in which the job was submitted, and there is no job. "
+        "Start the server again.",
+        "El servicio se reinició justo al enviar el trabajo, y no hay ningún trabajo. "
+        "Inicie el servidor de nuevo.",
     ),
     # Why it ended
     "ended": (

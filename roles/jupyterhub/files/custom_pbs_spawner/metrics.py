@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from custom_pbs_spawner.scheduler import SchedulerError
+
 COMMANDS = ("qstat", "qsub", "qdel", "pbsnodes")
 STAGES = ("submit", "queue", "start", "connect")
 
@@ -49,6 +51,9 @@ ORPHANS_DELETED = Counter(
     "ganymede_orphans_deleted_total", "Jobs without a server that were deleted."
 )
 STOPS_OVERDUE = Gauge("ganymede_stops_overdue", "Stops that have failed for more than a day.")
+overdue: set[str] = set()
+"""The ids of the jobs that should have ended long ago and did not."""
+STOPS_OVERDUE.set_function(lambda: len(overdue))
 
 # A series that is there before its first event can be told from one that is missing.
 for _command in COMMANDS:
@@ -56,6 +61,14 @@ for _command in COMMANDS:
 for _stage in STAGES:
     START_STAGE.labels(_stage)
 QUEUE_VIEW_AGE.set(math.nan)
+
+
+def count_command(command: str, error: SchedulerError | None) -> None:
+    """Count a command of the queue that was run, and how it failed if it did."""
+    QUEUE_QUERIES.labels(command).inc()
+    if error is not None:
+        kind = type(error).__name__.removesuffix("Error").lower()
+        QUEUE_FAILURES.labels(command, kind).inc()
 
 
 def watch_age(age: Callable[[], float]) -> None:

@@ -7,6 +7,7 @@ import logging
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 
+from custom_pbs_spawner.scheduler import is_tag
 from custom_pbs_spawner.torque import is_job_id
 
 log = logging.getLogger(__name__)
@@ -21,19 +22,23 @@ def token_digest(token: str) -> str:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A submitted job. Times are seconds since the epoch.
+    """A submission and its job. Times are seconds since the epoch.
 
-    `host` and `port` are empty until its server answers; `digest` recognises the server's
-    token when a job that was submitted before a restart of the hub reports its port.
+    It is stored before `qsub` is called, with an empty `job_id`: `tag` finds the job in the queue
+    if the answer is lost. `host` and `port` are empty until the server answers; `digest`
+    recognises the server's token when it reports its port to a hub that was restarted since.
+    `stopping` is when a stop was asked for, 0 while nobody did.
     """
 
     job_id: str
     profile: str
     submitted: float
     digest: str
+    tag: str = ""
     host: str = ""
     port: int = 0
     ready: float = 0.0
+    stopping: float = 0.0
 
     def to_state(self) -> dict[str, object]:
         """The record as JSON can hold it."""
@@ -43,23 +48,26 @@ class JobRecord:
     def from_state(cls, state: object) -> JobRecord | None:
         """Read a record; whatever does not fit is dropped.
 
-        Without a sensible job id there is no record. Such a state may come from another
+        Without a sensible job id or tag there is no record. Such a state may come from another
         spawner or an older version; one that raised would lock its owner out for ever.
         """
         if not isinstance(state, dict):
             return None
-        if not is_job_id(state.get("job_id")):
+        job_id, tag = state.get("job_id"), state.get("tag")
+        if not is_job_id(job_id) and not (job_id == "" and is_tag(tag)):
             if state:
-                log.warning("A stored state without a job id is dropped.")
+                log.warning("A stored state without a job is dropped.")
             return None
         return cls(
-            job_id=state["job_id"],
+            job_id=_text(job_id),
             profile=_text(state.get("profile")),
             submitted=_time(state.get("submitted")),
             digest=_text(state.get("digest")),
+            tag=_text(tag) if is_tag(tag) else "",
             host=_text(state.get("host")),
             port=_port(state.get("port")),
             ready=_time(state.get("ready")),
+            stopping=_time(state.get("stopping")),
         )
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -52,9 +53,15 @@ def render(template: Path, values: Mapping[str, object], exports: Mapping[str, s
     bad = [name for name in exports if not _NAME.fullmatch(name)]
     if bad:
         raise ScriptError(f"{bad[0]!r} is not the name of a variable")
+    compiled = _compile(template, template.stat().st_mtime_ns)
+    return compiled.render(**values, exports=dict(exports))
+
+
+@lru_cache(maxsize=2)
+def _compile(template: Path, _changed: int) -> Template:
+    """The template, read again when the file changes."""
     environment = Environment(  # noqa: S701 - a shell script: quote() is its escape
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
     environment.filters.update(quote=quote, directive=directive)
-    text = template.read_text(encoding="utf-8")
-    return environment.from_string(text).render(**values, exports=dict(exports))
+    return environment.from_string(template.read_text(encoding="utf-8"))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
 from custom_pbs_spawner import commands
 from custom_pbs_spawner.scheduler import (
     AlreadyEndingError,
+    HiddenJobError,
     Job,
     JobState,
     NodeUnreachableError,
@@ -24,6 +25,7 @@ from custom_pbs_spawner.scheduler import (
     Queue,
     RefusedError,
     SchedulerError,
+    UnauthorizedError,
     UnknownJobError,
     UnreachableError,
     UnreadableError,
@@ -45,7 +47,7 @@ _STATES = {
 
 _FAILURES: dict[int, type[SchedulerError]] = {
     153: UnknownJobError,
-    159: NotPermittedError,
+    159: UnauthorizedError,
     170: AlreadyEndingError,
     224: NodeUnreachableError,
 }
@@ -53,11 +55,18 @@ _UNREACHABLE = frozenset({33, 103, 104, 110, 111, 113, 162, 214})
 """No trqauthd, connection aborted, reset, timed out, refused, no route, unknown server host,
 server shutting down."""
 
+_KILLED = frozenset({124, 130, 137, 143})
+"""How sudo or a shell ends when its command was killed: 128 + signal, or a timeout."""
+
 _JOB_ID = re.compile(r"[0-9]{1,12}\.[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250})", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,250})", re.ASCII)
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,63}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _NUMBER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
+_TAG = re.compile(r"/ganymede-([0-9a-f]{8}-[0-9a-f]{16})\.out", re.ASCII)
+"""The batch script puts a submission's tag into `#PBS -o`: Torque shows that path to everybody
+who may see the job, in every version, and sets no limit to its length."""
+_DEAF = ("down", "unknown")
 
 
 def is_job_id(text: object) -> bool:
@@ -117,7 +126,14 @@ def _parse_job(text: str) -> Job | None:
         exit_status=_number(value("exit_status")),
         started=_number(value("start_time")),
         comment=value("comment"),
+        starts=_number(value("start_count")) or 0,
+        tag=_tag(value("Output_Path")),
     )
+
+
+def _tag(output_path: str) -> str:
+    found = _TAG.search(output_path)
+    return found[1] if found and output_path.endswith(found[0]) else ""
 
 
 def parse_host(exec_host: str) -> str:
@@ -127,6 +143,23 @@ def parse_host(exec_host: str) -> str:
     """
     host = exec_host.partition("+")[0].partition("/")[0]
     return host if _HOST.fullmatch(host) else ""
+
+
+def parse_nodes(text: str) -> dict[str, bool]:
+    """Read the output of `pbsnodes -x`: whether the server hears of each node.
+
+    A node's state may be several words, `down,offline`. Raises UnreadableError.
+    """
+    if "<!" in text:
+        raise UnreadableError("pbsnodes -x printed a document type")
+    try:
+        document = ElementTree.fromstring(_CONTROL.sub("?", text))  # noqa: S314 - no document type
+    except ElementTree.ParseError as error:
+        raise UnreadableError(f"pbsnodes -x printed no XML: {error}") from error
+    states = {node.findtext("name", ""): node.findtext("state", "") for node in document}
+    return {
+        name: not any(word in state for word in _DEAF) for name, state in states.items() if name
+    }
 
 
 def parse_queues(text: str) -> dict[str, Queue]:
@@ -176,61 +209,81 @@ def _number(text: str) -> int | None:
 class Torque:
     """The commands of Torque (see `scheduler.Scheduler`).
 
-    `qsub` and `qdel` run as the researcher through sudo; `qstat` needs no privilege. `timeout`
-    bounds each command, in seconds.
+    `qsub` and `qdel` run as the researcher through sudo, and `qstat` where the server hides other
+    people's jobs; other queries need no privilege. `timeout` bounds each command, in seconds.
+    `watch` hears the name of each command and how it failed, if it did.
     """
 
-    def __init__(self, *, bin_directory: str, sudo: str, timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        bin_directory: str,
+        sudo: str,
+        timeout: float,
+        watch: Callable[[str, SchedulerError | None], None] = lambda command, error: None,
+    ) -> None:
         self._bin = PurePosixPath(bin_directory)
         self._sudo = sudo
         self._timeout = timeout
+        self._watch = watch
 
     async def submit(self, user: str, script: str) -> str:
-        result = await self._run(self._as_user(user, "qsub"), stdin=script)
-        if result.status:
-            raise _failure(result)
-        lines = result.stdout.split()
+        output = await self._run("qsub", as_user=user, stdin=script)
+        lines = output.split()
         if not lines or not is_job_id(lines[-1]):
-            raise UnreadableError(f"qsub answered {result.stdout[:200]!r} instead of a job id")
+            raise UnreadableError(f"qsub answered {output[:200]!r} instead of a job id")
         return lines[-1]
 
     async def delete(self, user: str, job_id: str) -> None:
         if not is_job_id(job_id):
             raise UnknownJobError(f"{job_id!r} is not a job id")
-        result = await self._run([*self._as_user(user, "qdel"), job_id])
-        if result.status:
-            raise _failure(result)
+        await self._run("qdel", job_id, as_user=user)
 
-    async def jobs(self) -> dict[str, Job]:
-        result = await self._run([str(self._bin / "qstat"), "-x"])
-        if result.status:
-            raise _failure(result)
+    async def jobs(self, user: str | None = None) -> dict[str, Job]:
+        output = await self._run("qstat", "-x", as_user=user)
         # A full queue takes long enough to read that the hub would feel it.
-        return await asyncio.to_thread(parse_jobs, result.stdout)
+        return await asyncio.to_thread(parse_jobs, output)
 
-    async def job(self, job_id: str) -> Job:
+    async def job(self, job_id: str, user: str | None = None) -> Job:
         if not is_job_id(job_id):
             raise UnknownJobError(f"{job_id!r} is not a job id")
-        result = await self._run([str(self._bin / "qstat"), "-x", job_id])
-        if result.status:
-            raise _failure(result)
-        jobs = parse_jobs(result.stdout)
+        try:
+            jobs = parse_jobs(await self._run("qstat", "-x", job_id, as_user=user))
+        except UnauthorizedError as error:
+            raise HiddenJobError(str(error)) from error
         if job_id not in jobs:
             # 4.2.10 prints nothing when the job is somebody else's and hidden.
-            raise NotPermittedError(f"qstat shows nothing of job {job_id}")
+            raise HiddenJobError(f"qstat shows nothing of job {job_id}")
         return jobs[job_id]
 
-    def _as_user(self, user: str, command: str) -> list[str]:
-        # sudo reads "#0" as a user id; a name like that, or an option, stops here.
-        if not _USER.fullmatch(user):
-            raise RefusedError(f"{user!r} is not the name of an account")
-        return [self._sudo, "-n", "-u", user, str(self._bin / command)]
+    async def nodes(self) -> dict[str, bool]:
+        return await asyncio.to_thread(parse_nodes, await self._run("pbsnodes", "-x"))
 
-    async def _run(self, argv: Sequence[str], stdin: str = "") -> commands.Result:
+    async def _run(
+        self, command: str, *arguments: str, as_user: str | None = None, stdin: str = ""
+    ) -> str:
+        """What the command prints. Raises SchedulerError for everything that can go wrong."""
+        argv = [str(self._bin / command), *arguments]
+        if as_user is not None:
+            argv = [self._sudo, "-n", "-u", _checked(as_user), *argv]
         try:
-            return await commands.run(argv, stdin=stdin, timeout=self._timeout)
+            result = await commands.run(argv, stdin=stdin, timeout=self._timeout)
         except (commands.CommandTimeoutError, OSError) as error:
-            raise UnreachableError(str(error)) from error
+            failure: SchedulerError = UnreachableError(str(error))
+        else:
+            if not result.status:
+                self._watch(command, None)
+                return result.stdout
+            failure = _failure(result)
+        self._watch(command, failure)
+        raise failure
+
+
+def _checked(user: str) -> str:
+    """The name of an account: sudo reads `#0` as a user id. Raises RefusedError."""
+    if not _USER.fullmatch(user):
+        raise RefusedError(f"{user!r} is not the name of an account")
+    return user
 
 
 def _failure(result: commands.Result) -> SchedulerError:
@@ -238,6 +291,8 @@ def _failure(result: commands.Result) -> SchedulerError:
     text = " ".join(result.stderr.split())[:300] or f"exit status {result.status}"
     if result.status == 1 and text.startswith(("sudo:", "Sorry, user")):
         return NotPermittedError(text)
+    if result.status < 0 or result.status in _KILLED:
+        return UnreadableError(f"killed before it answered: {text}")
     if result.status in _UNREACHABLE:
         return UnreachableError(text)
     return _FAILURES.get(result.status, RefusedError)(text)
