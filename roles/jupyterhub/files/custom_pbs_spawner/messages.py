@@ -167,7 +167,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "ended_signal": (
         "The notebook server of job {job} was killed on its node (signal {signal}).",
-        "El servidor de cuadernos del trabajo {job} se ha matado en su nodo (señal {signal}).",
+        "El servidor de cuadernos del trabajo {job} fue terminado en su nodo (señal {signal}).",
     ),
     "ended_deleted": (
         "Job {job} was deleted from the queue, by you or by an administrator.",
