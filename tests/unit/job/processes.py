@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 DOUBLE_FORK = (
     "import os, sys; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0);"
-    "os.execv('/bin/sleep', sys.argv)"
+    "os.execv('/bin/sleep', ['sleep', sys.argv[1]])"
 )
 CLINGING = {
     "a plain child": "sleep {number} &",

@@ -69,6 +69,7 @@ def why(  # noqa: PLR0913
         (None, keeper("signal", 15), "ended_deleted"),
         (None, keeper("outside"), "ended_deleted"),
         (None, keeper("outside", ran=HOUR - 2), "ended_walltime"),
+        (None, keeper("signal", 15, ran=HOUR + 2), "ended_walltime"),
         (None, keeper("status", 1, ran=HOUR + 2), "ended_status"),
         (None, None, "ended"),
         # Torque's 0 after a restart of the node's daemon is not true

@@ -32,7 +32,9 @@ def last_lines(job: KeptJob) -> list[str]:
 
 @pytest.mark.parametrize("line", CLINGING.values(), ids=CLINGING)
 def test_nothing_is_left_when_the_server_has_ended(job: KeptJob, line: str) -> None:
-    job.start(f"{line}\nsleep 0.3\nexit 7")
+    job.start(f"{line}\nsleep 0.3\ntouch up\nsleep 0.5\nexit 7")
+    wait_for("the server", (job.root / "up").exists)
+    assert len(sleeping(job.number)) == 1
     assert job.wait() == 7
     assert sleeping(job.number) == []
     assert last_lines(job)[1] == f"keep_job: nothing is left on {NODE}"
@@ -41,9 +43,9 @@ def test_nothing_is_left_when_the_server_has_ended(job: KeptJob, line: str) -> N
 @pytest.mark.parametrize("victim", ["keeper", "watcher"])
 @pytest.mark.parametrize("line", CLINGING.values(), ids=CLINGING)
 def test_nothing_is_left_when_it_is_killed(job: KeptJob, line: str, victim: str) -> None:
-    job.start(f"{line}\nsleep 0.3\necho up\nwait\nsleep {{number}}")
+    job.start(f"{line}\nsleep 0.3\necho up\nsleep {{number}}1")
     job.wait_text("up\n")
-    assert sleeping(job.number)
+    assert len(sleeping(job.number + "\0")) == 1
     os.kill(getattr(job, victim), signal.SIGKILL)
     assert job.wait() == -signal.SIGKILL
     job.wait_text(f"keep_job: nothing is left on {NODE}\n")

@@ -75,7 +75,7 @@ def _used_up_walltime(
     if status == WALLTIME or walltime is None:
         return status == WALLTIME
     if ending is not None:
-        return ending.kind == "outside" and ending.ran + STARTING_S >= walltime
+        return _from_outside(ending) and ending.ran + STARTING_S >= walltime
     # Nobody tells: a server that answered so long ago cannot but have been over its time.
     return not status and record.ready > 0 and now - record.ready >= walltime
 
@@ -84,8 +84,11 @@ def _was_deleted(status: int | None, ending: Ending | None) -> bool:
     """`qdel` ends the login shell by a signal; where no status is kept, the keeper saw it."""
     if status:
         return status - BY_SIGNAL in _TERMINATED
-    if ending is None:
-        return False
+    return ending is not None and _from_outside(ending)
+
+
+def _from_outside(ending: Ending) -> bool:
+    """Torque's SIGTERM may end the server before it ends the keeper."""
     return ending.kind == "outside" or (ending.kind, ending.value) == ("signal", signal.SIGTERM)
 
 
