@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from testinfra.host import Host
 
 QSUB = "/usr/local/torque/bin/qsub"
 QDEL = "/usr/local/torque/bin/qdel"
+QSTAT = "/usr/local/torque/bin/qstat"
+READER = "/opt/jupyterhub/run/bin/read_job_log.py"
+LOGS = "/oceano/gmeteo/users/meteo1/.ganymede/logs"
 
 
 def as_rhea(host: Host, command: str) -> int:
@@ -40,6 +45,24 @@ def as_rhea(host: Host, command: str) -> int:
         f"sudo -n -u meteo1 {QDEL} '1.ganymede -p'",
         f"sudo -n -u meteo1 {QDEL} '1.ganymede\n2.ganymede'",
         f"sudo -n -u meteo1 {QDEL} 1",
+        f"sudo -n -u meteo1 {QSTAT}",
+        f"sudo -n -u meteo1 {QSTAT} -f",
+        f"sudo -n -u meteo1 {QSTAT} -x -f",
+        f"sudo -n -u meteo1 {QSTAT} 1.ganymede",
+        f"sudo -n -u meteo1 {QSTAT} -x ''",
+        f"sudo -n -u meteo1 {QSTAT} -x tintel",
+        f"sudo -n -u meteo1 {QSTAT} -x 1.ganymede 2.ganymede",
+        f"sudo -n -u root {QSTAT} -x",
+        f"sudo -n -u outsider {QSTAT} -x",
+        f"sudo -n -u meteo1 {READER}",
+        f"sudo -n -u meteo1 {READER} 1.ganymede 2.ganymede",
+        f"sudo -n -u meteo1 {READER} ../1.ganymede",
+        f"sudo -n -u meteo1 {READER} '1.ganymede/../../../.ssh/id_ed25519'",
+        f"sudo -n -u meteo1 {READER} /etc/hostname",
+        f"sudo -n -u root {READER} 1.ganymede",
+        f"sudo -n -u outsider {READER} 1.ganymede",
+        f"sudo -n -u daemon {READER} 1.ganymede",
+        f"sudo -n -u meteo1 /usr/bin/python3 -I {READER} 1.ganymede",
         f"sudo -n -u meteo1 /usr/local/torque/bin/../bin/{QSUB.rsplit('/', 1)[1]} -I",
         "sudo -n -u meteo1 sudoedit /etc/passwd",
     ],
@@ -56,6 +79,63 @@ def test_sudo_lets_the_hub_submit_and_delete(host: Host) -> None:
     )
     assert "meteo1" in host.check_output(f"/usr/local/torque/bin/qstat -f {job}")
     assert as_rhea(host, f"sudo -n -u meteo1 {QDEL} {job}") == 0
+
+
+def test_sudo_shows_the_hub_the_jobs_of_a_researcher(host: Host) -> None:
+    """All of hers, and one, where the queue server shows them to nobody else."""
+    job = host.check_output(
+        f"cd / && echo 'sleep 100' | runuser -u rhea -- sudo -n -u meteo1 {QSUB}"
+    )
+    qmgr = "/usr/local/torque/bin/qmgr -c"
+    host.check_output(f"{qmgr} 'set server query_other_jobs = False'")
+    try:
+        assert job not in host.run(f"runuser -u rhea -- {QSTAT} -x").stdout
+        as_owner = f"runuser -u rhea -- sudo -n -u meteo1 {QSTAT} -x"
+        assert f"<Job_Id>{job}</Job_Id>" in host.check_output(as_owner)
+        assert f"<Job_Id>{job}</Job_Id>" in host.check_output(f"{as_owner} {job}")
+    finally:
+        host.check_output(f"{qmgr} 'set server query_other_jobs = True'")
+        as_rhea(host, f"sudo -n -u meteo1 {QDEL} {job}")
+
+
+@pytest.fixture
+def log(host: Host) -> Iterator[str]:
+    """The path of the log of a job that never was."""
+    path = f"{LOGS}/999999.ganymede.log"
+    host.check_output(f"runuser -u meteo1 -- mkdir -p {LOGS}")
+    yield path
+    host.check_output(f"rm -rf {path}")
+
+
+def test_hub_reads_the_end_of_a_log_and_nothing_that_stands_in_for_one(
+    host: Host, log: str
+) -> None:
+    read = f"runuser -u rhea -- sudo -n -u meteo1 {READER} 999999.ganymede"
+    host.check_output(f"runuser -u meteo1 -- sh -c 'seq 100000 > {log}'")
+    assert host.check_output(read).endswith("99999\n100000")
+    assert len(host.run(read).stdout) == 8192
+    secret = "/oceano/gmeteo/users/meteo1/secret"
+    host.check_output(f"runuser -u meteo1 -- sh -c 'echo secret > {secret}'")
+    for make in (f"ln -s {secret}", "ln -s /dev/zero", "mkfifo", "mkdir"):
+        host.check_output(f"rm -rf {log} && runuser -u meteo1 -- {make} {log}")
+        outcome = host.run(f"timeout 10 {read}")
+        assert (outcome.rc, outcome.stdout) == (1, ""), make
+    host.check_output(f"rm {secret}")
+
+
+def test_sudo_ends_a_command_that_hangs(host: Host) -> None:
+    """rhea may not. The rule is tried as it is, but for its patience."""
+    rule, knob = "/etc/sudoers.d/rhea-torque", "/usr/local/torque/sbin/mock-torque-knob"
+    assert "TIMEOUT=45 NOPASSWD:" in host.file("/etc/sudoers.d/rhea-log").content_string
+    assert "TIMEOUT=45 NOPASSWD:" in host.file(rule).content_string
+    host.check_output(f"cp -p {rule} /root/rule && sed -i s/TIMEOUT=45/TIMEOUT=2/ {rule}")
+    host.check_output(f"{knob} hang on")
+    try:
+        outcome = host.run(f"cd / && timeout 20 runuser -u rhea -- sudo -n -u meteo1 {QSTAT} -x")
+        assert outcome.rc == 128 + 15, outcome.stderr
+        assert host.run(f"pgrep -u meteo1 -f {QSTAT}").rc == 1
+    finally:
+        host.check_output(f"{knob} hang off; mv /root/rule {rule}")
 
 
 def test_account_has_no_shell_and_no_password(host: Host) -> None:

@@ -14,6 +14,9 @@ from testinfra.host import Host
 from tests.hub_client import KERNEL, SERVER, Researcher, wait_for
 
 QSTAT = "/usr/local/torque/bin/qstat"
+QSUB = "/usr/local/torque/bin/qsub"
+QDEL = "/usr/local/torque/bin/qdel"
+PROCESSES = "ps -u meteo1 -o args="
 
 
 def jobs_of(host: Host, user: str) -> list[ET.Element]:
@@ -120,6 +123,56 @@ def test_only_a_profile_of_the_table_is_accepted(
     assert answer.status_code == 400
     assert "tintel, long, himem, himem4" in answer.text, "the sentence names what there is"
     assert len(jobs_of(host, "meteo1")) == before
+
+
+STUBBORN = """
+import os, subprocess
+deaf = "trap '' TERM HUP INT; sleep 7654321"
+for command in (["sleep", "7654321"], ["sh", "-c", deaf], ["env", "-i", "sh", "-c", deaf]):
+    subprocess.Popen(command, start_new_session=True)
+print(os.environ["PBS_JOBID"])
+"""
+
+
+def test_nothing_outlives_its_job(meteo1: Researcher, host: Host) -> None:
+    """Sessions of their own, no environment, deaf to SIGTERM: all end with the job they belong to.
+
+    Another job of the same researcher on the same node goes on.
+    """
+    other = host.check_output(
+        f"cd / && echo 'setsid sleep 7654322 & sleep 7654323' | runuser -u meteo1 -- {QSUB}"
+    )
+    assert meteo1.start("kept", {"profile": "tintel"}).status_code in {201, 202}
+    meteo1.wait_ready("kept")
+    job = meteo1.compute("kept", meteo1.start_kernel("kept", KERNEL), STUBBORN)
+    count = f"{PROCESSES} | grep -c '^sleep 765432'"
+    wait_for("five processes", lambda: host.run(count).stdout.strip() == "5", 20)
+
+    host.check_output(f"runuser -u meteo1 -- {QDEL} {job}")  # by hand, not by the hub
+
+    wait_for("the other two", lambda: host.run(count).stdout.strip() == "2", 20)
+    assert host.run(f"{PROCESSES} | grep -E 'keep_job|singleuser|ipykernel'").stdout == ""
+    log = host.file(f"/oceano/gmeteo/users/meteo1/.ganymede/logs/{job}.log").content_string
+    assert "keep_job: ended from outside after " in log
+    assert log.endswith("keep_job: nothing is left on ganymede\n")
+    host.check_output(f"runuser -u meteo1 -- {QDEL} {other}; pkill -u meteo1 -x sleep")
+    wait_for("server gone", lambda: not (meteo1.server("kept") or {}).get("ready"), 60)
+
+
+def test_server_that_is_asked_to_shut_down_ends_well(meteo1: Researcher, host: Host) -> None:
+    assert meteo1.start("polite", {"profile": "tintel"}).status_code in {201, 202}
+    meteo1.wait_ready("polite")
+    code = "import os; print(os.environ['PBS_JOBID'])"
+    job = meteo1.compute("polite", meteo1.start_kernel("polite", KERNEL), code)
+    address = f"{meteo1.url}/user/{meteo1.name}/polite/api/shutdown"
+    assert meteo1.session.post(address, timeout=10).ok
+    wait_for(
+        "job gone", lambda: job not in [j.findtext("Job_Id") for j in jobs_of(host, "meteo1")], 20
+    )
+    log = host.file(f"/oceano/gmeteo/users/meteo1/.ganymede/logs/{job}.log").content_string
+    assert "keep_job: ended with status 0 after " in log
+    assert log.endswith("keep_job: nothing is left on ganymede\n")
+    wait_for("server gone", lambda: not (meteo1.server("polite") or {}).get("ready"), 60)
 
 
 def test_stop_takes_job_and_route_away(running: Researcher, host: Host) -> None:
