@@ -62,3 +62,16 @@ async def test_cancelled_command_is_killed(tmp_path: Path) -> None:
 async def test_command_that_does_not_exist() -> None:
     with pytest.raises(FileNotFoundError):
         await commands.run(["/nonexistent/qstat"], timeout=5)
+
+
+@pytest.mark.asyncio
+async def test_command_that_is_deaf_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "DEATH", 0.3)
+    sign = tmp_path / "alive"
+    script = f"trap '' TERM; sleep 2; touch {sign}"
+    with pytest.raises(commands.CommandTimeoutError):
+        await commands.run(["/bin/sh", "-c", script], timeout=0.2)
+    await asyncio.sleep(2)
+    assert not sign.exists()

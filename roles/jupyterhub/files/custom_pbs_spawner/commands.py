@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""External commands: argument lists without a shell, a small environment, an end in time."""
+"""External commands: argument lists without a shell, a small environment, an end in time.
+
+Each runs in a thread. asyncio's own subprocesses fork in the event loop, and one that is cancelled
+while it starts can wait for ever (CPython 3.11), which would keep the hub from ending.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,28 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePath
 
 log = logging.getLogger(__name__)
 
 # Named one by one: nothing of the hub's own environment (tokens, keys) may reach a command.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C"}
 
-_DEATH = 1.0
-"""Seconds in which a killed process should be gone."""
+AT_ONCE = 32
+"""Commands that run at the same time; more wait for their turn."""
+DEATH = 2.0
+"""Seconds in which a command that was told to end should be gone."""
 
-# The event loop keeps no strong reference to a task.
-_dying: set[asyncio.Task[int]] = set()
+_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="command")
 
 
 class CommandTimeoutError(Exception):
-    """The command did not end in time and was killed."""
+    """The command did not end in time and was told to."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +50,76 @@ async def run(argv: Sequence[str], *, stdin: str = "", timeout: float) -> Result
     Its working directory is `/`: the hub's own may be closed to the user the command runs as.
     Raises CommandTimeoutError, and OSError when the command cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=ENVIRONMENT,
-        cwd="/",
-        start_new_session=True,
-    )
+    command = _Command(argv)
+    loop = asyncio.get_running_loop()
     try:
-        stdout, stderr = await asyncio.wait_for(process.communicate(stdin.encode()), timeout)
-    except TimeoutError:
-        await asyncio.wait([_kill(process)], timeout=_DEATH)
-        raise CommandTimeoutError(f"{argv[0]} did not answer within {timeout:g} s") from None
+        return await loop.run_in_executor(_threads, command.run, stdin.encode(), timeout)
     except asyncio.CancelledError:
-        _kill(process)
+        command.cancel()
         raise
-    status = process.returncode if process.returncode is not None else -1
-    return Result(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
-def _kill(process: asyncio.subprocess.Process) -> asyncio.Task[int]:
-    """Kill a command with all its children; the task ends when it is dead.
+class _Command:
+    """One command, in the thread that waits for it."""
 
-    A process under sudo belongs to root and may not be killed from here; it is then left to
-    its own end. A `command_timeout` in the sudo rule bounds that.
-    """
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        log.debug("Process %d had just ended.", process.pid)
-    except PermissionError:
-        log.warning("Process %d does not end and may not be killed from here.", process.pid)
-    task = asyncio.ensure_future(process.wait())
-    _dying.add(task)
-    task.add_done_callback(_dying.discard)
-    return task
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = list(argv)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cancelled = False
+
+    def run(self, stdin: bytes, timeout: float) -> Result:
+        process = self._process = subprocess.Popen(
+            self._argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+        if self._cancelled:
+            self._signal(signal.SIGTERM)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            self._end(process)
+            raise CommandTimeoutError(
+                f"{self._argv[0]} did not answer within {timeout:g} s"
+            ) from None
+        return Result(process.returncode, _text(stdout), _text(stderr))
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._cancelled = True
+        self._signal(signal.SIGTERM)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """End a command with all its children.
+
+        sudo hands SIGTERM on to what it runs, which belongs to another user; killed, it would
+        leave that behind without any bound. `command_timeout` in its rule ends what is deaf.
+        """
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=DEATH)
+            return
+        if PurePath(self._argv[0]).name == "sudo":
+            log.warning("%s does not end yet; its rule ends it.", " ".join(self._argv))
+            return
+        self._signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=DEATH)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            log.debug("Process %d had just ended.", self._process.pid)
+        except PermissionError:
+            log.warning("Process %d may not be ended from here.", self._process.pid)
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace")
