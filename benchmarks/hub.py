@@ -164,7 +164,8 @@ class Hub:
                 repository=str(REPOSITORY), package=str(PACKAGE), socket=str(self._socket),
                 port=self.port, public_port=self.public_port, root=self.root, token=TOKEN,
                 poll_interval=self.poll_interval, bin=str(self.cluster.bin), server=SERVER,
-                jobs=jobs, homes=self.homes, admin=ADMIN, proxy_port=self.public_port + 1, **self.classes.values,
+                jobs=jobs, homes=self.homes, admin=ADMIN,
+                proxy_port=self.public_port + 1, **self.classes.values,
             )
         )  # fmt: skip
         self.root.chmod(0o755)
@@ -242,7 +243,8 @@ class Hub:
     ) -> HTTPResponse:
         """One request; the answer, whatever its status."""
         request = HTTPRequest(
-            f"{self.url}/api{path}", method=method, headers={"Authorization": f"token {self._token}"},
+            f"{self.url}/api{path}", method=method,
+            headers={"Authorization": f"token {self._token}"},
             body=None if body is None else json.dumps(body), allow_nonstandard_methods=True,
             connect_timeout=60, request_timeout=START_LIMIT, **options,
         )  # fmt: skip

@@ -10,11 +10,13 @@ import asyncio
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.events import Handle
 from collections import Counter
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -127,13 +129,9 @@ class Probe:
         """Note when JupyterHub's own steps of a start begin and end, and the report of a port."""
         for owner, method in ((User, "spawn"), (User, "_wait_up"), (Proxy, "add_user")):
             _replace(owner, method, self._marked(getattr(owner, method), method.strip("_")))
-        exited = BaseSubprocessTransport._process_exited
-
-        def ended(transport: Any, status: int) -> None:
-            self.marks.append((time.time(), _command(transport._proc.args), "end"))
-            exited(transport, status)
-
-        _replace(BaseSubprocessTransport, "_process_exited", ended)
+        # Commands may be asyncio's, or be waited for in threads.
+        self._mark_end(BaseSubprocessTransport, "_process_exited", lambda it: it._proc.args)
+        self._mark_end(subprocess.Popen, "_handle_exitstatus", lambda it: it.args)
         log_request = Application.log_request
 
         def logged(application: Application, handler: RequestHandler) -> None:
@@ -142,6 +140,17 @@ class Probe:
             log_request(application, handler)
 
         _replace(Application, "log_request", logged)
+
+    def _mark_end(self, owner: type, name: str, arguments: Callable[[Any], Any]) -> None:
+        """Note when a command has ended, seen by a method that is called then."""
+        method = getattr(owner, name)
+
+        @wraps(method)
+        def ended(process: Any, *args: Any, **kwargs: Any) -> Any:
+            self.marks.append((time.time(), _command(arguments(process)), "end"))
+            return method(process, *args, **kwargs)
+
+        _replace(owner, name, ended)
 
     def _marked(self, method: Any, name: str) -> Any:
         @wraps(method)
