@@ -315,3 +315,14 @@ def test_a_file_of_the_repository_is_named_from_there(
     (inventory / "group_vars/all").symlink_to(copy / "group_vars/all")
     done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml", cwd=copy)
     assert "group_vars/all/proxy.yml, line 2: this cannot" in done.stdout + done.stderr
+
+
+def test_reading_the_tables_leaves_their_templates_alone(
+    ansible: Any, write_inventory: Any
+) -> None:
+    """Whoever reads a file into Ansible's cache without trust turns its templates into text."""
+    site = {"ganymede_check_queues": False, "one": "1", "two": "{{ one }}2"}
+    inventory = write_inventory(site)
+    done = ansible("ansible", "-i", str(inventory), "hub", "-m", "debug", "-a", "msg={{ two }}")
+    assert done.returncode == 0, done.stdout
+    assert '"msg": "12"' in done.stdout or "msg: '12'" in done.stdout
