@@ -22,7 +22,7 @@ import pytest
 from tests.pitfalls.bed import Bed
 from tests.pitfalls.rows import documented, verdicts
 
-LIMIT = 120
+LIMIT = 180
 """Seconds for a test that does not say otherwise with `limit`."""
 
 

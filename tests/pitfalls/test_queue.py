@@ -186,7 +186,15 @@ def test_no_command_waits_in_another_s_way(bed: Bed) -> None:
     ana = bed.researcher()
     bed.queue.knob("qstat", "hang")
     ana.start()
-    prepared("a query hangs", lambda: bed.commands("qstat"))
+    (number,) = prepared("a job is submitted", ana.jobs)
+    before = queries(bed)
+    prepared(
+        "a query for it hangs",
+        lambda: (
+            queries(bed) > before
+            or f"{number}.encina" in {call["argv"][-1] for call in bed.queue.calls("qstat")}
+        ),
+    )
     begun = time.monotonic()
     assert requests.get(f"{bed.url}/health", timeout=5).ok
     assert time.monotonic() - begun < 2

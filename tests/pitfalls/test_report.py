@@ -178,10 +178,12 @@ def test_the_host_is_the_scheduler_s_word(bed: Bed, host: str) -> None:
 
 
 @pytest.mark.row("S2")
-def test_the_route_of_a_running_server_does_not_move(bed: Bed) -> None:
-    ana = bed.researcher()
-    token = bed.server_token(ana.run())
-    before = bed.targets()[f"/ganymede/user/{ana.name}/"]
+def test_the_route_of_a_running_server_does_not_move(own_bed: Bed) -> None:
+    """On a hub of its own: where such a report is taken, the hub serves nobody afterwards."""
+    own_bed.start()
+    ana = own_bed.researcher()
+    token = own_bed.server_token(ana.run())
+    before = own_bed.targets()[f"/ganymede/user/{ana.name}/"]
     with foreign_server() as port:
         for body in (
             {"ip": "127.0.0.2", "port": port},
@@ -189,9 +191,9 @@ def test_the_route_of_a_running_server_does_not_move(bed: Bed) -> None:
             {"_server": {"ip": "127.0.0.2", "port": port}},
         ):
             ana.report(body, token)
-        bed.api("POST", "/proxy")
+        own_bed.api("POST", "/proxy")
         model = ana.model()
-    assert bed.targets()[f"/ganymede/user/{ana.name}/"] == before
+    assert own_bed.targets()[f"/ganymede/user/{ana.name}/"] == before
     assert "127.0.0.2" not in json.dumps(model)
 
 
