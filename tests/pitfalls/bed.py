@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -42,6 +43,10 @@ pwd.getpwnam = getpwnam
 c.Spawner.poll_interval = 1
 c.Spawner.start_timeout = 60
 c.Spawner.http_timeout = 20
+"""
+
+OURS = """
+c.JupyterHub.template_paths = ["{package}/custom_pbs_spawner/templates"]
 """
 
 STOCK = """
@@ -121,6 +126,8 @@ class Bed(Hub):
         if stock:
             self.module = "jupyterhub"
             self.spawner = STOCK
+        else:
+            self.spawner += OURS
         self.spawner = ACCOUNTS + self.spawner
         self._people = 0
         # What a job of a researcher should do before it dies, she writes into a file.
@@ -148,6 +155,13 @@ class Bed(Hub):
             if first:
                 raise BedError(f"the hub does not start: {self.log()[-2000:]}") from error
             raise AssertionError(f"the hub does not come back: {self.log()[-500:]}") from error
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        """End the hub; one that does not end by itself is killed."""
+        try:
+            super().kill(how)
+        except subprocess.TimeoutExpired:
+            super().kill(signal.SIGKILL)
 
     @property
     def pid(self) -> int | None:
