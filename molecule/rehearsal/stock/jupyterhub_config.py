@@ -26,6 +26,11 @@ c.Spawner.start_timeout = 120
 c.Spawner.http_timeout = 60
 c.Spawner.poll_interval = 10
 c.Spawner.cmd = [f"{NOTEBOOK}/jupyterhub-singleuser"]
+# Where the kernels are.
+c.Spawner.environment = {
+    "JUPYTER_PATH": "/software/jupyterhub/share/jupyter",
+    "JUPYTER_CONFIG_PATH": "/software/jupyterhub/etc/jupyter",
+}
 
 c.BatchSpawnerBase.exec_prefix = "/usr/bin/sudo -E -u {username}"
 c.BatchSpawnerBase.batchspawner_singleuser_cmd = f"{NOTEBOOK}/python -m batchspawner.singleuser"

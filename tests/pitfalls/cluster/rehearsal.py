@@ -103,7 +103,7 @@ class Resident(Researcher):
     def run(self, profile: str = "tintel", server: str = SERVER) -> str:
         """A server that runs; the id of its job."""
         self.begin(profile, server)
-        prepared("the server is ready", lambda: (self.server(server) or {}).get("ready"), 90)
+        prepared("the server is ready", lambda: (self.server(server) or {}).get("ready"), 150)
         return self.cluster.jobs(self.name)[-1].id
 
     def job(self) -> Any:
