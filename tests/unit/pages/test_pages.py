@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -15,19 +13,19 @@ from playwright.sync_api import Page, expect
 from tests.unit.spawner.hub_process import PACKAGE, Hub, wait_for
 from tests.unit.spawner.small_torque import SmallTorque
 
-# What is said of a server is written into files; the templates show it.
+# What is said of a server can be written into files; without one its spawner speaks.
 _CONFIG = f"""
 from custom_pbs_spawner import ProfileMenuSpawner
 
 def said(what):
     def read(spawner):
         path = Path("{{root}}", "-".join((what, spawner.user.name, spawner.name)))
-        return path.read_text() if path.exists() else ""
+        return path.read_text() if path.exists() else getattr(super(Told, spawner), what)
     return property(read)
 
 class Told(ProfileMenuSpawner):
     notice = said("notice")
-    ending_html = said("ending")
+    ending_html = said("ending_html")
 
 c.JupyterHub.spawner_class = Told
 c.JupyterHub.template_paths = ["{PACKAGE}/custom_pbs_spawner/templates"]
@@ -78,7 +76,7 @@ class Visitor:
         self.open(f"{path}?profile=tintel")
 
     def say(self, what: str, words: str, server: str = "") -> None:
-        """Let the spawner of a server have a `notice` or an `ending`."""
+        """Let the spawner of a server have a `notice` or an `ending_html`."""
         (self.hub.root / f"{what}-{self.name}-{server}").write_text(words)
 
     def words(self, server: str = "") -> str:
@@ -92,15 +90,10 @@ def visitor(pages_hub: Hub, open_page: Callable[[], Page]) -> Visitor:
     return Visitor(pages_hub, open_page())
 
 
-def kill_job(hub: Hub, number: int) -> None:
-    path = hub.queue.root / f"{number}.job"
-    os.killpg(json.loads(path.read_text())["pid"], signal.SIGKILL)
-
-
 def test_the_page_of_a_server_that_ended_says_why(visitor: Visitor) -> None:
     visitor.start()
-    visitor.say("ending", f"Job 7.encina used up its time.{LOG}")
-    kill_job(visitor.hub, visitor.hub.job_number(visitor.name))
+    visitor.say("ending_html", f"Job 7.encina used up its time.{LOG}")
+    visitor.hub.queue.kill(visitor.hub.job_number(visitor.name))
     wait_for(lambda: not visitor.hub.server(visitor.name))
     assert visitor.open(f"user/{visitor.name}/lab") == 424
     expect(visitor.page.locator(".job-words")).to_contain_text("Job 7.encina used up its time.")
@@ -108,6 +101,33 @@ def test_the_page_of_a_server_that_ended_says_why(visitor: Visitor) -> None:
     expect(visitor.page.locator("#start")).to_have_text("Launch Server")
     visitor.open("home")
     assert "used up its time" in visitor.words()
+
+
+def test_the_reason_and_the_log_of_a_job_are_its_own(visitor: Visitor) -> None:
+    visitor.start()
+    number = visitor.hub.job_number(visitor.name)
+    visitor.hub.queue.kill(number)
+    wait_for(lambda: not visitor.hub.server(visitor.name))
+    visitor.open(f"user/{visitor.name}/lab")
+    expect(visitor.page.locator(".job-words")).to_contain_text(
+        f"Job {number}.encina was deleted from the queue"
+    )
+    expect(visitor.page.locator("pre.job-log")).to_contain_text("stub server at")
+
+
+def test_a_queue_that_is_silent_is_told_beside_the_server(visitor: Visitor) -> None:
+    visitor.start()
+    visitor.hub.queue.knob("qstat", "fail 111 Cannot connect to server encina (errno=111)")
+    words = visitor.page.locator(".job-words")
+    for _ in range(30):
+        visitor.open("home")
+        if words.count():
+            break
+        visitor.page.wait_for_timeout(500)
+    expect(words).to_have_text(
+        "The queue does not answer at the moment. Your notebook is not lost."
+    )
+    visitor.hub.queue.reset()
 
 
 def test_a_server_that_never_ran_has_no_reason(visitor: Visitor) -> None:
@@ -120,7 +140,7 @@ def test_what_is_said_of_each_server_stands_beside_it(visitor: Visitor) -> None:
     visitor.start("second")
     visitor.say("notice", "The queue does not answer <at> the moment.")
     visitor.say("notice", "The node does not answer.", "second")
-    visitor.say("ending", "not this", "second")
+    visitor.say("ending_html", "not this", "second")
     visitor.open("home")
     assert visitor.words() == "The queue does not answer <at> the moment."
     row = visitor.page.locator('tr[data-server-name="second"]')
@@ -154,13 +174,13 @@ def test_a_stop_that_takes_long_is_shown_as_such(visitor: Visitor) -> None:
     visitor.start()
     visitor.hub.queue.knob("qdel", "fail 111 Cannot connect to server encina (errno=111)")
     visitor.open("home")
-    visitor.say("notice", "Still stopping: the queue does not answer. It is tried again.")
     visitor.page.locator("#stop").click()
     # The hub answers "202" after five seconds, and the page looks again.
-    expect(visitor.page.locator(".job-words")).to_contain_text("Still stopping", timeout=20_000)
+    words = visitor.page.locator(".job-words")
+    expect(words).to_contain_text("could not be removed yet", timeout=20_000)
     expect(visitor.page.locator("#stop")).to_be_visible()
     visitor.open(f"spawn-pending/{visitor.name}")
-    expect(visitor.page.locator(".job-words")).to_contain_text("Still stopping")
+    expect(words).to_contain_text("could not be removed yet")
     visitor.hub.queue.reset()
     wait_for(lambda: not visitor.hub.server(visitor.name))
 
@@ -181,7 +201,7 @@ def test_a_stop_on_the_waiting_page_leads_home(visitor: Visitor, server: str) ->
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_log_can_be_read_in_both_themes(visitor: Visitor, theme: str) -> None:
-    visitor.say("ending", f"It ended.{LOG}")
+    visitor.say("ending_html", f"It ended.{LOG}")
     visitor.open(f"user/{visitor.name}/lab")
     page = visitor.page
     page.evaluate("(theme) => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
