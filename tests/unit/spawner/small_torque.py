@@ -64,6 +64,8 @@ def disturb():
         time.sleep(3600)
     if how.startswith("slow"):
         time.sleep(float(how.split()[1]))
+        # "slow 3" or "slow-fail 3 190 why"
+        how = how.replace(f"slow-fail {{how.split()[1]}}", "fail")
     if how.startswith("fail"):
         fail(int(how.split()[1]), " ".join(how.split()[2:]))
     if how.startswith("print"):

@@ -77,6 +77,36 @@ def test_submission_that_made_no_job_is_given_up_after_a_restart(own_hub: Hub) -
     own_hub.wait_ready("ana")
 
 
+def test_stop_while_a_qsub_runs_that_fails_leaves_nothing(own_hub: Hub) -> None:
+    own_hub.start()
+    token = own_hub.add_user("ana")
+    own_hub.queue.knob("qsub", "slow-fail 2.5 190 qsub: Job exceeds queue resource limits")
+    own_hub.start_server("ana", token)
+    wait_for(lambda: own_hub.queue.calls("qsub"))
+    own_hub.api("DELETE", "/users/ana/server", token=token)
+    wait_for(lambda: not own_hub.server("ana"))
+    assert "/ganymede/user/ana/" not in own_hub.routes()
+    own_hub.queue.reset()
+    assert own_hub.start_server("ana", token).ok
+    own_hub.wait_ready("ana")
+
+
+def test_named_server_can_be_removed_while_it_stops(own_hub: Hub) -> None:
+    own_hub.start()
+    token = own_hub.add_user("ana")
+    own_hub.queue.knob("schedule", "hold")
+    own_hub.start_server("ana", token, name="two")
+    own_hub.job_number("ana", "two")
+    own_hub.queue.knob("qdel", "fail 15 qdel: not now")
+    path = "/users/ana/servers/two"
+    assert own_hub.api("DELETE", path, token=token).status_code == 202
+    answer = own_hub.api("DELETE", path, token=token, json={"remove": True})
+    assert answer.status_code == 202
+    own_hub.queue.reset()
+    wait_for(lambda: own_hub.queue.jobs() == [])
+    wait_for(lambda: own_hub.api("GET", path, token=token).status_code == 404)
+
+
 # --- the end of a hub ------------------------------------------------------------------------
 
 

@@ -26,6 +26,9 @@ from custom_pbs_spawner.tables import TableError, load_profiles
 _NOT_LINKED = {"config", "parent", "log", "db", "ip", "port", "user_options"}
 _LINKED = {name for name in Spawner.class_trait_names() if name[0] != "_"} - _NOT_LINKED
 
+CANCEL_PAUSE = 3.0
+"""Seconds after which JupyterHub should have stopped a server whose start it cancelled."""
+
 MAX_ENDINGS = 1000
 """How many ends of servers the hub remembers for its pages."""
 
@@ -62,6 +65,24 @@ class ProfileMenuSpawner(ProfilesSpawner):
         super().__init__(**kwargs)
         self._links: list[directional_link] = []
         self._child_made = asyncio.Event()
+        self._stopping: asyncio.Future[None] | None = None
+
+    # --- JupyterHub's bookkeeping --------------------------------------------------------
+
+    @property
+    def _stop_future(self) -> asyncio.Future[None] | None:
+        """The stop under way. JupyterHub 6.1.1 sets it for some stops and asks for it at all."""
+        if self._stopping is None and self._stop_pending:
+            return asyncio.ensure_future(self._until_stopped())
+        return self._stopping
+
+    @_stop_future.setter
+    def _stop_future(self, future: asyncio.Future[None] | None) -> None:
+        self._stopping = future
+
+    async def _until_stopped(self) -> None:
+        while self._stop_pending:  # noqa: ASYNC110 - JupyterHub keeps no event for it
+            await asyncio.sleep(1)
 
     @default("user_options")
     def _no_options(self) -> dict[str, str]:
@@ -168,8 +189,57 @@ class ProfileMenuSpawner(ProfilesSpawner):
         if isinstance(child, CustomPBSSpawner):
             # Counts for the limit from here on, not only when its coroutine first runs.
             child.phase = Phase.SUBMITTED
-        started: Awaitable[tuple[str, int]] = child.start()
-        return started
+        return self._started(child)
+
+    async def _started(self, child: Spawner) -> tuple[str, int]:
+        await self.turn()
+        if isinstance(child, CustomPBSSpawner) and child.queue_view.age == float("inf"):
+            # Right after the start of the hub: nobody knows yet what is in the queue.
+            await child.queue_view.table(max_age=0)
+            self.check_limit()
+        try:
+            address: tuple[str, int] = await child.start()
+        except asyncio.CancelledError:
+            self._cleanup = asyncio.ensure_future(self._clean_up())
+            raise
+        return address
+
+    async def _clean_up(self) -> None:
+        """Stop what a cancelled start has left behind.
+
+        JupyterHub cancels a start that is to be stopped, waits a second, and then stops the
+        server. When the start has not ended by then it gives up, and the server would look as
+        if it ran, for ever and without a job.
+        """
+        await asyncio.sleep(CANCEL_PAUSE)
+        if self.server is not None and not self.pending:
+            self.log.warning("The start of %s was cancelled; it is cleaned up.", self._log_name)
+            await self.user.stop(self.name)
+
+    # --- turns ---------------------------------------------------------------------------
+
+    @default("server_token_scopes")
+    def _scopes_in_turn(self) -> Any:
+        # JupyterHub calls this between the first two parts of its own work for a start.
+        return lambda _spawner: self.turn()
+
+    async def run_auth_state_hook(self, auth_state: object) -> None:
+        await self.turn()
+        await super().run_auth_state_hook(auth_state)
+
+    async def turn(self) -> list[str]:
+        """Wait for the next turn of the event loop that no other start has taken.
+
+        JupyterHub works for tens of milliseconds at each start without letting go. When many
+        begin at once they would all do so in one turn, and nobody else be served meanwhile.
+        Returns no scopes: those of the role `server` hold.
+        """
+        # What is not committed before an await, the end of any request rolls back.
+        self.user.db.commit()
+        lock: asyncio.Lock = self.user.settings.setdefault("ganymede_turn", asyncio.Lock())
+        async with lock:
+            await asyncio.sleep(0)
+        return []
 
     def check_limit(self) -> None:
         """Refuse a start beyond the limit of jobs. Raises StartError (HTTP 429).

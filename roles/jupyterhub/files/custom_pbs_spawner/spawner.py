@@ -52,6 +52,8 @@ MAX_STARTS = 4
 
 LOG_TIMEOUT = 5.0
 """Seconds for reading the log of a job."""
+LAST_LINES = 4.0
+"""Seconds in which the keeper of a job writes how it ended, where the queue does not tell."""
 CLEANING = 10.0
 """Seconds in which the processes of a job that ended should be gone from its node."""
 
@@ -460,7 +462,7 @@ class CustomPBSSpawner(TorqueSpawner):
         """Why the job ended, with the end of its log; found out once."""
         assert self.record is not None
         if self.ending is None:
-            log = await self._read_log()
+            log = await self._read_last_lines(job)
             key, values = endings.reason(
                 status=job.exit_status if job else None,
                 log=log,
@@ -484,6 +486,16 @@ class CustomPBSSpawner(TorqueSpawner):
         except ValueError:
             # A server of before the restart whose profile is gone.
             return None
+
+    async def _read_last_lines(self, job: Job | None) -> job_log.JobLog:
+        """The log of a job that has ended; its keeper writes the last lines a little later."""
+        deadline = time.monotonic() + LAST_LINES
+        while True:
+            log = await self._read_log()
+            told = log.ending is not None or (job is not None and job.exit_status is not None)
+            if told or not log.text or time.monotonic() > deadline:
+                return log
+            await asyncio.sleep(PENDING_INTERVAL / 2)
 
     async def _read_log(self) -> job_log.JobLog:
         assert self.record is not None
