@@ -86,6 +86,7 @@ c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 2, "slow_stop_timeout": 
 
 SPAWNER = """
 c.JupyterHub.spawner_class = "custom_pbs_spawner.ProfileMenuSpawner"
+c.JupyterHub.template_paths = ["{package}/custom_pbs_spawner/templates"]
 c.ProfileMenuSpawner.profiles_file = "{root}/profiles.json"
 c.CustomPBSSpawner.torque_bin = "{torque}/bin"
 c.CustomPBSSpawner.sudo_path = "{torque}/bin/sudo"
@@ -149,8 +150,9 @@ class Hub:
         binaries = self.root / "env" / "bin"
         binaries.mkdir(parents=True)
         python = binaries / "python"
-        # A job can be made to die before its server has reported a port.
-        dies = 'if [ -e "$HOME/die" ]; then echo no luck today; exit 3; fi'
+        # A job can be made to take its time, or to die before its server has reported a port.
+        dies = 'if [ -e "$HOME/slow" ]; then sleep 4; fi\n'
+        dies += 'if [ -e "$HOME/die" ]; then echo no luck today; exit 3; fi'
         python.write_text(f'#!/bin/sh\n{dies}\nexec {sys.executable} "$@"\n')
         stub = binaries / "jupyterhub-singleuser"
         stub.write_text((Path(__file__).parent / "stub_server.py").read_text())

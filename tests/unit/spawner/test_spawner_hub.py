@@ -274,6 +274,7 @@ def test_port_report_of_a_running_server_is_refused(hub: Hub) -> None:
 def test_pending_page_speaks_the_language_of_the_browser(hub: Hub) -> None:
     hub.queue.knob("schedule", "hold")
     session = hub.login("karin", language="es")
+    (hub.queue.home("karin") / "slow").write_text("")
     session.get(f"{hub.url}/spawn?opt-profile=tintel", timeout=10)
     number = hub.job_number("karin")
     hub.queue.change(number, comment="Not Running: <no> nodes")
@@ -297,11 +298,12 @@ def test_job_that_dies_before_its_port_is_seen_at_once(hub: Hub) -> None:
     hub.start_server("lena", token)
     text = failure(hub, "lena")
     assert time.monotonic() - begun < 8
-    match = re.search(r"Job (\d+).encina ended with exit status 3 before the notebook", text)
+    match = re.search(r"The notebook server of job (\d+).encina ended with exit status 3\.", text)
     assert match is not None, text
     assert (
         f"Its output is in {hub.queue.home('lena')}/.ganymede/logs/{match[1]}.encina.log." in text
     )
+    assert re.search(r'<pre class="job-log[^"]*">[^<]*no luck today\s', text), text
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ class QueueView:
         self.owners.add(owner)
         await self._refresh(max_age, max(since, submitted))
         job = self._jobs.get(job_id)
+        if job and _belongs_to_another(job, owner):
+            return Sight(self.silent_since is None, None)
         if self._silent_about(owner) or (job and job.state is JobState.UNREADABLE):
             return Sight(False, job)
         return Sight(True, job) if job else await self._confirm_absence(job_id, owner, submitted)
@@ -240,6 +242,8 @@ class QueueView:
         except SchedulerError as error:
             log.warning("Nothing is known of job %s: %s", job_id, error)
             return Sight(False, None)
+        if _belongs_to_another(job, owner):
+            return Sight(True, None)
         return Sight(job.state is not JobState.UNREADABLE, job)
 
     def _hide(self, error: HiddenJobError) -> None:
@@ -255,3 +259,8 @@ class QueueView:
                 len(self.owners),
                 SINGLE_QUERIES,
             )
+
+
+def _belongs_to_another(job: Job, owner: str) -> bool:
+    """The numbers of a new queue server begin again: a record may name somebody else's job."""
+    return job.owner not in ("", owner)
