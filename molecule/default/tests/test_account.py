@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from testinfra.host import Host
 
+from tests.hub_client import wait_for
+
 QSUB = "/usr/local/torque/bin/qsub"
 QDEL = "/usr/local/torque/bin/qdel"
 QSTAT = "/usr/local/torque/bin/qstat"
@@ -180,6 +182,23 @@ def test_units_run_as_the_account(host: Host) -> None:
         assert service.is_running
         assert service.is_enabled
         assert service.systemd_properties["User"] == "rhea"
+
+
+def test_killed_hub_leaves_none_of_its_services_behind(host: Host) -> None:
+    cullers = "pgrep --count --full '^/opt/.*jupyterhub_idle_culler'"
+    wait_for("its service", lambda: host.run(cullers).stdout.strip() == "1", 60)
+    before = host.check_output("pgrep --full '^/opt/.*jupyterhub_idle_culler'")
+    host.check_output("systemctl kill --kill-who=main --signal=KILL jupyterhub-hub")
+    wait_for("the hub is back", lambda: host.service("jupyterhub-hub").is_running, 60)
+    wait_for(
+        "another one",
+        lambda: (
+            host.run("pgrep --full '^/opt/.*jupyterhub_idle_culler'").stdout.strip()
+            not in {"", before}
+        ),
+        60,
+    )
+    assert host.run(cullers).stdout.strip() == "1"
 
 
 def test_proxy_and_hub_api_listen_where_they_should(host: Host) -> None:
