@@ -16,7 +16,6 @@ from tests.hub_client import KERNEL, SERVER, Researcher, wait_for
 QSTAT = "/usr/local/torque/bin/qstat"
 QSUB = "/usr/local/torque/bin/qsub"
 QDEL = "/usr/local/torque/bin/qdel"
-PROCESSES = "ps -u meteo1 -o args="
 
 
 def jobs_of(host: Host, user: str) -> list[ET.Element]:
@@ -145,13 +144,13 @@ def test_nothing_outlives_its_job(meteo1: Researcher, host: Host) -> None:
     assert meteo1.start("kept", {"profile": "tintel"}).status_code in {201, 202}
     meteo1.wait_ready("kept")
     job = meteo1.compute("kept", meteo1.start_kernel("kept", KERNEL), STUBBORN)
-    count = f"{PROCESSES} | grep -c '^sleep 765432'"
+    count = "ps -u meteo1 -o args= | grep -c '^sleep 765432'"
     wait_for("five processes", lambda: host.run(count).stdout.strip() == "5", 20)
 
     host.check_output(f"runuser -u meteo1 -- {QDEL} {job}")  # by hand, not by the hub
 
     wait_for("the other two", lambda: host.run(count).stdout.strip() == "2", 20)
-    assert host.run(f"{PROCESSES} | grep -E 'keep_job|singleuser|ipykernel'").stdout == ""
+    assert host.run(f"grep -lsz '^PBS_JOBID={job}$' /proc/[0-9]*/environ").stdout == ""
     log = host.file(f"/oceano/gmeteo/users/meteo1/.ganymede/logs/{job}.log").content_string
     assert "keep_job: ended from outside after " in log
     assert log.endswith("keep_job: nothing is left on ganymede\n")
