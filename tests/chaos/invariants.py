@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 LOOK = 4.0
 """Seconds between two looks at everything; secrets are looked for every tenth time."""
 
-ORPHAN = 150.0
-"""A job nobody claims: a census interval (10 s), its grace (60 s), the longest pause between two
-attempts to delete it (60 s), and some."""
+ORPHAN = 120.0
+"""A job nobody claims: an interval of the census (10 s), its grace (15 s), its longest pause between
+two tries to delete (60 s), and a query that began in a fault (30 s)."""
 
 GHOST = 75.0
 """A server without a job: the hub polls every 30 s, with an answer of the queue of 10 s' age, and
