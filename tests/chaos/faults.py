@@ -210,7 +210,7 @@ class Bench:
 
         def begin() -> str:
             self.world.freeze(node)
-            return f"docker pause {node}"
+            return f"SIGSTOP to everything on {node}"
 
         return Fault(
             "node is frozen",

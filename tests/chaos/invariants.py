@@ -25,8 +25,8 @@ LOOK = 4.0
 """Seconds between two looks at everything; secrets are looked for every tenth time."""
 
 ORPHAN = 120.0
-"""A job nobody claims: an interval of the census (10 s), its grace (15 s), its longest pause between
-two tries to delete (60 s), and a query that began in a fault (30 s)."""
+"""A job nobody claims: an interval of the census (10 s), its grace (15 s), the longest pause between
+its tries to delete (60 s), and a query that began in a fault (30 s)."""
 
 GHOST = 75.0
 """A server without a job: the hub polls every 30 s, with an answer of the queue of 10 s' age, and
