@@ -156,13 +156,16 @@ def test_no_report_becomes_code_of_the_hub(own_bed: Bed, tmp_path: Path) -> None
 def test_the_host_is_the_scheduler_s_word(bed: Bed, host: str) -> None:
     ana, token = waiting(bed)
     with foreign_server() as port:
-        body = {"ip": "127.0.0.2"} if host == "ip" else {"child_config": {"ip": "127.0.0.2"}}
-        # The job says so again and again, while the server starts.
         stop = threading.Event()
 
         def insist() -> None:
+            # Once the hub has read the host, another one; again and again, while the server starts.
+            stop.wait(2)
             while not stop.wait(0.05):
-                ana.report({**body, "port": port}, token)
+                for address in ("127.0.0.3", "127.0.0.2"):
+                    told = {"ip": address}
+                    body = told if host == "ip" else {"child_config": told}
+                    ana.report({**body, "port": port}, token)
 
         thread = threading.Thread(target=insist)
         thread.start()
