@@ -97,7 +97,7 @@ class _Command:
         """End a command with all its children.
 
         sudo hands SIGTERM on to what it runs, which belongs to another user; killed, it would
-        leave that behind without any bound. `command_timeout` in its rule ends what is deaf.
+        leave that behind without any bound. `TIMEOUT=` in its rule ends what is deaf.
         """
         self._signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
