@@ -25,7 +25,7 @@ LOOK = 4.0
 """Seconds between two looks at everything; secrets are looked for every tenth time."""
 
 ORPHAN = 120.0
-"""A job nobody claims: an interval of the census (10 s), its grace (15 s), the longest pause between
+"""A job nobody claims: an interval of the census (10 s), its grace (15 s), the longest pause of
 its tries to delete (60 s), and a query that began in a fault (30 s)."""
 
 GHOST = 75.0
