@@ -253,7 +253,7 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "lint": lint,
     "unit": unit,
     "default": lambda: scenario("default", "default.xml"),
-    "cluster": lambda: scenario("cluster", "walk.xml", "chaos.xml"),
+    "cluster": lambda: scenario("cluster", "walk.xml"),
 }
 
 
