@@ -91,6 +91,24 @@ def test_stop_while_a_qsub_runs_that_fails_leaves_nothing(own_hub: Hub) -> None:
     own_hub.wait_ready("ana")
 
 
+def test_start_that_follows_a_cancelled_one_is_left_alone(own_hub: Hub) -> None:
+    own_hub.extra = "import custom_pbs_spawner.menu as menu\nmenu.CANCEL_PAUSE = 10.0"
+    own_hub.queue.knob("schedule", "hold")
+    own_hub.start()
+    token = own_hub.add_user("ana")
+    own_hub.start_server("ana", token)
+    own_hub.job_number("ana")
+    assert own_hub.api("DELETE", "/users/ana/server", token=token).ok
+    wait_for(lambda: not own_hub.server("ana"))
+    own_hub.queue.reset()
+    assert own_hub.start_server("ana", token).ok
+    own_hub.wait_ready("ana")
+    number = own_hub.job_number("ana")
+    time.sleep(11)
+    assert own_hub.server("ana")["ready"]
+    assert own_hub.queue.jobs() == [number]
+
+
 def test_named_server_can_be_removed_while_it_stops(own_hub: Hub) -> None:
     own_hub.start()
     token = own_hub.add_user("ana")
@@ -282,5 +300,5 @@ def test_many_starts_at_once_keep_the_limit(own_hub: Hub) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    time.sleep(2)
-    assert len(own_hub.queue.jobs()) <= 3
+    wait_for(lambda: not any(own_hub.server("ana", name).get("pending") for name in names))
+    assert 0 < len(own_hub.queue.jobs()) <= 3

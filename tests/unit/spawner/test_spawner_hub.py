@@ -299,7 +299,7 @@ def test_job_that_dies_before_its_port_is_seen_at_once(hub: Hub) -> None:
     begun = time.monotonic()
     hub.start_server("lena", token)
     text = failure(hub, "lena")
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 8
     match = re.search(r"The notebook server of job (\d+).encina ended with exit status 3\.", text)
     assert match is not None, text
     assert (
@@ -391,7 +391,10 @@ def test_server_whose_job_ends_is_gone(hub: Hub, forget: str) -> None:
     assert f"/ganymede/user/{user}/" not in hub.routes()
 
 
-def test_one_query_serves_all_servers(hub: Hub) -> None:
+def test_one_query_serves_all_servers(own_hub: Hub) -> None:
+    """On a hub of its own: after an empty answer a hub asks for each owner for a minute."""
+    hub = own_hub
+    hub.start()
     token = hub.add_user("rosa")
     for name in ("one", "two", "three", "four"):
         hub.start_server("rosa", token, name=name)

@@ -26,7 +26,6 @@ GRACE = 15.0
 """Seconds for which a job may be without a server before it is deleted."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds between two tries to delete a job; doubled each time."""
-OVERDUE = 86400.0
 
 
 @dataclass
@@ -44,15 +43,21 @@ class Census:
     """Compares the queue's table with the servers that there are.
 
     It needs no memory: a job carries the hub's id in its tag. `claims` gives the records of all
-    servers, also of those that are starting or stopping.
+    servers, also of those that are starting or stopping. After `overdue_after` seconds the log
+    and the metrics tell of a job that does not end.
     """
 
     def __init__(
-        self, view: QueueView, hub: str, claims: Callable[[], Mapping[str, JobRecord]]
+        self,
+        view: QueueView,
+        hub: str,
+        claims: Callable[[], Mapping[str, JobRecord]],
+        overdue_after: float,
     ) -> None:
         self._view = view
         self._prefix = f"{hub}-"
         self._claims = claims
+        self._overdue_after = overdue_after
         self._orphans: dict[str, Orphan] = {}
 
     async def run(self, interval: float) -> None:
@@ -122,6 +127,9 @@ class Census:
         now = asyncio.get_running_loop().time()
         orphan.next_try = now + orphan.pause
         orphan.pause = min(2 * orphan.pause, LONGEST_PAUSE)
-        if now - orphan.found > OVERDUE:
+        without_server = now - orphan.found
+        if without_server > self._overdue_after:
             metrics.overdue.add(job.id)
-            log.error("Job %s has had no server for a day and does not end.", job.id)
+            log.error(
+                "Job %s has had no server for %.0f s and does not end.", job.id, without_server
+            )

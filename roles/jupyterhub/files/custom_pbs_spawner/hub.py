@@ -119,7 +119,9 @@ class GanymedeHub(JupyterHub):
         # Where the queue hides other people's jobs, anybody may have one from before.
         view.owners.update(user.name for user in self.db.query(orm.User))
         metrics.watch_age(lambda: view.age)
-        census = Census(view, hub_id(self.hub.api_url), lambda: dict(self._claims()))
+        census = Census(
+            view, hub_id(self.hub.api_url), lambda: dict(self._claims()), spawner.overdue_after
+        )
         self._census = asyncio.ensure_future(census.run(spawner.query_interval))
 
     def _claims(self) -> Iterator[tuple[str, JobRecord]]:

@@ -18,6 +18,7 @@ from wrapspawner import ProfilesSpawner
 from custom_pbs_spawner import messages, progress
 from custom_pbs_spawner.form import menu_html
 from custom_pbs_spawner.profiles import LOCAL_PROFILE, Profile
+from custom_pbs_spawner.queue_view import QueueView
 from custom_pbs_spawner.scheduler import hub_id
 from custom_pbs_spawner.spawner import CustomPBSSpawner, Phase, StartError
 from custom_pbs_spawner.tables import TableError, load_profiles
@@ -179,16 +180,15 @@ class ProfileMenuSpawner(ProfilesSpawner):
             self.user_options = self.orm_spawner.user_options = {}
             self.user.db.commit()
             raise
-        if key != LOCAL_PROFILE:
-            self.check_limit()
-        self.endings.pop(self._ending_key, None)
         self.child_profile = key
         self.select_profile(key)
         child = self.construct_child()
         child.language = self.language()
         if isinstance(child, CustomPBSSpawner):
+            self.check_limit(child.queue_view)
             # Counts for the limit from here on, not only when its coroutine first runs.
             child.phase = Phase.SUBMITTED
+        self.endings.pop(self._ending_key, None)
         return self._started(child)
 
     async def _started(self, child: Spawner) -> tuple[str, int]:
@@ -196,7 +196,7 @@ class ProfileMenuSpawner(ProfilesSpawner):
         if isinstance(child, CustomPBSSpawner) and child.queue_view.age == float("inf"):
             # Right after the start of the hub: nobody knows yet what is in the queue.
             await child.queue_view.table(max_age=0)
-            self.check_limit()
+            self.check_limit(child.queue_view)
         try:
             address: tuple[str, int] = await child.start()
         except asyncio.CancelledError:
@@ -209,10 +209,11 @@ class ProfileMenuSpawner(ProfilesSpawner):
 
         JupyterHub cancels a start that is to be stopped, waits a second, and then stops the
         server. When the start has not ended by then it gives up, and the server would look as
-        if it ran, for ever and without a job.
+        if it ran, for ever and without a job. A later start has another row of its own.
         """
+        row = self.orm_spawner.server
         await asyncio.sleep(CANCEL_PAUSE)
-        if self.server is not None and not self.pending:
+        if row is not None and self.orm_spawner.server is row and not self.pending:
             self.log.warning("The start of %s was cancelled; it is cleaned up.", self._log_name)
             await self.user.stop(self.name)
 
@@ -241,7 +242,7 @@ class ProfileMenuSpawner(ProfilesSpawner):
             await asyncio.sleep(0)
         return []
 
-    def check_limit(self) -> None:
+    def check_limit(self, view: QueueView) -> None:
         """Refuse a start beyond the limit of jobs. Raises StartError (HTTP 429).
 
         What counts is jobs: those of her servers, and those in the queue whose server was lost.
@@ -258,7 +259,6 @@ class ProfileMenuSpawner(ProfilesSpawner):
         ]
         active = [child for child in others if child.phase is not Phase.GONE]
         claimed = {child.record.tag for child in active if child.record}
-        view = self._job_spawner().queue_view
         lost = [
             job
             for job in view.last_table()
@@ -271,9 +271,6 @@ class ProfileMenuSpawner(ProfilesSpawner):
         count = len([child for child in active if not child.node_lost]) + len(lost)
         if count > named:
             raise self._refusal("too_many", status=429, count=str(count), limit=str(named + 1))
-
-    def _job_spawner(self) -> CustomPBSSpawner:
-        return CustomPBSSpawner(user=self.user, hub=self.hub, config=self.config)
 
     def select_profile(self, profile: str) -> None:
         """Choose the child's class, and its configuration where the table has the profile.
