@@ -17,6 +17,9 @@ SOURCE = REPOSITORY / "molecule" / "rehearsal" / "torque"
 SERVER, NODE = "encina", "node01"
 COMMANDS = ("qsub", "qstat", "qdel", "pbsnodes")
 PATIENCE = 30.0  # seconds
+# On a cluster queue server, nodes and jobs have processors of their own, and the commands are
+# small C programs: here they do not take the hub's processor when it wants it.
+ELSEWHERE = ("/usr/bin/nice", "-n", "19")
 SETUP = """\
 create queue tintel queue_type=Execution
 set queue tintel resources_default.walltime = 01:00:00
@@ -31,7 +34,7 @@ COMMAND = """\
 #!/bin/sh
 echo {name} >> {calls}
 export PBS_HOME={spool}
-exec {programs}/bin/{name} "$@"
+exec /usr/bin/nice -n 39 {programs}/bin/{name} "$@"
 """
 # In the place of sudo, which many machines with containers lack: changes to the account and
 # keeps the environment only when asked to. It is cheaper than sudo, which asks PAM and its rules.
@@ -105,7 +108,7 @@ class Cluster:
     def _start(self, program: str, *arguments: object) -> None:
         with (self.root / f"{program}.log").open("ab") as log:
             subprocess.Popen(
-                [self._programs / "sbin" / program, *map(str, arguments)],
+                [*ELSEWHERE, self._programs / "sbin" / program, *map(str, arguments)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

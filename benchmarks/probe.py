@@ -7,6 +7,7 @@ It knows JupyterHub and nothing of the spawner: the same numbers for any class s
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -64,6 +65,8 @@ class Probe:
         self.marks: list[tuple[float, str, str]] = []
         self.adopted: float | None = None
         self._spent: dict[str, float] = {}
+        self._often: Counter[str] = Counter()
+        self._collection = 0.0
 
     # --- the event loop
 
@@ -71,6 +74,7 @@ class Probe:
         """Notice how late the event loop comes back, and whose doing it was."""
         while True:
             self._spent.clear()
+            self._often.clear()
             begun, cpu = time.perf_counter(), time.thread_time()
             await asyncio.sleep(BEAT)
             late = time.perf_counter() - begun - BEAT
@@ -79,7 +83,7 @@ class Probe:
 
     def _keep(self, late: float, cpu: float) -> None:
         worst = sorted(self._spent.items(), key=lambda item: -item[1])[:CAUSES]
-        causes = {name: round(1000 * spent, 1) for name, spent in worst}
+        causes = {f"{self._often[name]} x {name}": round(1000 * spent, 1) for name, spent in worst}
         self.stalls.append(
             {"ms": round(1000 * late, 1), "cpu_ms": round(1000 * cpu, 1), "causes": causes}
         )
@@ -95,8 +99,19 @@ class Probe:
             begun = time.perf_counter()
             run(handle)
             self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - begun
+            self._often[name] += 1
 
         _replace(Handle, "_run", timed)
+
+    def time_collections(self, phase: str, info: dict[str, int]) -> None:
+        """Account the time of the garbage collector, whoever it interrupts."""
+        if phase == "start":
+            self._collection = time.perf_counter()
+        else:
+            name = f"garbage collection {info['generation']}"
+            spent = time.perf_counter() - self._collection
+            self._spent[name] = self._spent.get(name, 0.0) + spent
+            self._often[name] += 1
 
     # --- processes
 
@@ -222,6 +237,7 @@ def install(socket: str) -> None:
     probe.time_callbacks()
     probe.watch_adoption()
     probe.mark_stages()
+    gc.callbacks.append(probe.time_collections)
     sys.addaudithook(probe.count_processes)
     _work.append(asyncio.ensure_future(probe.beat()))
     _work.append(asyncio.ensure_future(asyncio.start_unix_server(probe.answer, socket)))

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +30,9 @@ DEATH = 2.0
 """Seconds in which a command that was told to end should be gone."""
 
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="command")
+_birth = threading.Lock()
+"""CPython starts a process without letting other threads run: one after the other, or the event
+loop would wait for all of them."""
 
 
 class CommandTimeoutError(Exception):
@@ -68,15 +72,16 @@ class _Command:
         self._cancelled = False
 
     def run(self, stdin: bytes, timeout: float) -> Result:
-        process = self._process = subprocess.Popen(
-            self._argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
+        with _birth:
+            process = self._process = subprocess.Popen(
+                self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+            )
         if self._cancelled:
             self._signal(signal.SIGTERM)
         try:

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.objects import Server
 from jupyterhub.user import User
 from jupyterhub.utils import url_escape_path, url_path_join
-from sqlalchemy import text
+from sqlalchemy import update
+from sqlalchemy.orm import selectinload
 
-from custom_pbs_spawner import metrics
+from custom_pbs_spawner import database, memory, metrics, turns
 from custom_pbs_spawner.census import Census
 from custom_pbs_spawner.menu import ProfileMenuSpawner
 from custom_pbs_spawner.record import JobRecord
@@ -33,39 +36,62 @@ class GanymedeHub(JupyterHub):
     name = "jupyterhub"
 
     def init_db(self) -> None:
-        """Let a commit wait for the disk once, not three times: the event loop waits with it."""
         super().init_db()
-        if self.db.get_bind().dialect.name == "sqlite":
-            self.db.execute(text("PRAGMA journal_mode = WAL"))
-            self.db.commit()
+        database.commit_without_waiting(self.db)
+
+    def init_handlers(self) -> None:
+        super().init_handlers()
+        self.handlers: list[tuple[Any, ...]]
+        self.handlers = turns.in_turn(self.handlers)
 
     async def init_spawners(self) -> int:
         """Adopt each server whose job is on record; leave the others to JupyterHub."""
-        stored = [row for row in self.db.query(orm.Spawner) if _has_record(row.state)]
-        for row in stored:
-            # JupyterHub looks after rows with an address only.
-            row.server = None
-        others = asyncio.ensure_future(super().init_spawners())
+        self._memory = asyncio.ensure_future(memory.keep_collections_short())
         await asyncio.sleep(0)
-        for row in stored:
+        rows = self._rows_with_record()
+        with self._hidden(rows):
+            others = asyncio.ensure_future(super().init_spawners())
+            await asyncio.sleep(0)
+        for row in rows:
             self._adopt(self.users[row.user], row)
         self.db.commit()
         self._begin_census()
-        self._first_looks = asyncio.gather(*(self._look(row) for row in stored))
-        return len(stored) + int(await others)
+        self._first_looks = asyncio.gather(*(self._look(row) for row in rows))
+        return len(rows) + int(await others)
+
+    def _rows_with_record(self) -> list[orm.Spawner]:
+        """The servers with a job on record, with all that is asked of them in a few queries."""
+        stored = self.db.query(orm.Spawner.id, orm.Spawner.state)
+        numbers = [number for number, state in stored if _has_record(state)]
+        everything = (
+            selectinload(orm.Spawner.server),
+            selectinload(orm.Spawner.user).selectinload(orm.User._orm_spawners),
+        )
+        query = self.db.query(orm.Spawner).filter(orm.Spawner.id.in_(numbers))
+        return list(query.options(*everything))
+
+    @contextmanager
+    def _hidden(self, rows: list[orm.Spawner]) -> Iterator[None]:
+        """Take the addresses away meanwhile: JupyterHub looks after servers that have one."""
+        addresses = [{"id": row.id, "server_id": row.server_id} for row in rows if row.server_id]
+        without = [{**address, "server_id": None} for address in addresses]
+        if addresses:
+            self.db.execute(update(orm.Spawner), without)
+        yield
+        if addresses:
+            self.db.execute(update(orm.Spawner), addresses)
 
     def _adopt(self, user: User, row: orm.Spawner) -> None:
         """Take up a server where the record says it was: starting, running or stopping."""
-        path = url_path_join(user.base_url, url_escape_path(row.name), "/")
         spawner: ProfileMenuSpawner = user.spawners[row.name]
         child = spawner.child_spawner
         if not isinstance(child, CustomPBSSpawner) or child.record is None:
             return
-        orm_server = orm.Server(base_url=path)
-        self.db.add(orm_server)
-        # Only the database fills in the other columns.
-        self.db.flush()
-        spawner.server = Server(orm_server=orm_server)
+        if row.server is None:
+            row.server = orm.Server(base_url=self._path(user, row))
+            # Only the database fills in the other columns.
+            self.db.flush()
+        spawner.server = Server(orm_server=row.server)
         record = child.record
         if child.phase is Phase.STOPPING or user.name in self.authenticator.blocked_users:
             spawner._stop_future = asyncio.ensure_future(user.stop(spawner.name))
@@ -77,6 +103,11 @@ class GanymedeHub(JupyterHub):
             spawner._spawn_future = asyncio.ensure_future(self._resume(user, spawner, child))
             spawner._spawn_future.add_done_callback(lambda future: _end_start(spawner, future))
         self.log.info("Server %s: job %s, %s.", spawner._log_name, record.job_id, child.phase.value)
+
+    @staticmethod
+    def _path(user: User, row: orm.Spawner) -> str:
+        path: str = url_path_join(user.base_url, url_escape_path(row.name), "/")
+        return path
 
     def _watch(self, user: User, spawner: ProfileMenuSpawner) -> None:
         """Have the server cleaned up when a poll says that its job is over."""

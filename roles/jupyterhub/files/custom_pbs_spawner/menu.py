@@ -15,13 +15,14 @@ from traitlets import Any as AnyTrait
 from traitlets import Bool, Enum, Type, Unicode, default, directional_link
 from wrapspawner import ProfilesSpawner
 
-from custom_pbs_spawner import messages, progress
+from custom_pbs_spawner import messages, progress, turns
 from custom_pbs_spawner.form import menu_html
 from custom_pbs_spawner.profiles import LOCAL_PROFILE, Profile
 from custom_pbs_spawner.queue_view import QueueView
 from custom_pbs_spawner.scheduler import hub_id
 from custom_pbs_spawner.spawner import CustomPBSSpawner, Phase, StartError
 from custom_pbs_spawner.tables import TableError, load_profiles
+from custom_pbs_spawner.turns import Stage
 
 # A child's address is its own business, what the researcher sent ends here, `db` is deprecated.
 _NOT_LINKED = {"config", "parent", "log", "db", "ip", "port", "user_options"}
@@ -192,7 +193,7 @@ class ProfileMenuSpawner(ProfilesSpawner):
         return self._started(child)
 
     async def _started(self, child: Spawner) -> tuple[str, int]:
-        await self.turn()
+        await self.turn(Stage.SUBMIT)
         if isinstance(child, CustomPBSSpawner) and child.queue_view.age == float("inf"):
             # Right after the start of the hub: nobody knows yet what is in the queue.
             await child.queue_view.table(max_age=0)
@@ -202,6 +203,7 @@ class ProfileMenuSpawner(ProfilesSpawner):
         except asyncio.CancelledError:
             self._cleanup = asyncio.ensure_future(self._clean_up())
             raise
+        await self.turn(Stage.READY)
         return address
 
     async def _clean_up(self) -> None:
@@ -222,24 +224,17 @@ class ProfileMenuSpawner(ProfilesSpawner):
     @default("server_token_scopes")
     def _scopes_in_turn(self) -> Any:
         # JupyterHub calls this between the first two parts of its own work for a start.
-        return lambda _spawner: self.turn()
+        return lambda _spawner: self.turn(Stage.TOKEN)
 
     async def run_auth_state_hook(self, auth_state: object) -> None:
-        await self.turn()
+        await self.turn(Stage.HOOKS)
         await super().run_auth_state_hook(auth_state)
 
-    async def turn(self) -> list[str]:
-        """Wait for the next turn of the event loop that no other start has taken.
-
-        JupyterHub works for tens of milliseconds at each start without letting go. When many
-        begin at once they would all do so in one turn, and nobody else be served meanwhile.
-        Returns no scopes: those of the role `server` hold.
-        """
+    async def turn(self, stage: Stage) -> list[str]:
+        """Wait for this start's turn. Returns no scopes: those of the role `server` hold."""
         # What is not committed before an await, the end of any request rolls back.
         self.user.db.commit()
-        lock: asyncio.Lock = self.user.settings.setdefault("ganymede_turn", asyncio.Lock())
-        async with lock:
-            await asyncio.sleep(0)
+        await turns.shared(self.user.settings).take(stage)
         return []
 
     def check_limit(self, view: QueueView) -> None:

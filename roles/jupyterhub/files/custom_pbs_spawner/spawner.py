@@ -20,7 +20,16 @@ from jupyterhub import orm
 from jupyterhub.spawner import SpawnException
 from traitlets import Float, Unicode
 
-from custom_pbs_spawner import api, endings, job_log, messages, metrics, notebook, progress
+from custom_pbs_spawner import (
+    api,
+    database,
+    endings,
+    job_log,
+    messages,
+    metrics,
+    notebook,
+    progress,
+)
 from custom_pbs_spawner.queue_view import FIRST_SIGHT, LONG_AGO, QueueView, Sight
 from custom_pbs_spawner.record import MAX_PORT, MIN_PORT, JobRecord, token_digest
 from custom_pbs_spawner.scheduler import (
@@ -46,6 +55,8 @@ PENDING_INTERVAL = 1.0
 
 PORT_CHECK_PAUSE = 0.1
 PORT_CHECK_TIMEOUT = 2.0
+_port_checks = asyncio.Semaphore(16)
+"""At once: one answer of the queue may tell a hundred starts where their nodes are."""
 MAX_STOP_PAUSE = 60.0
 MAX_STARTS = 4
 """A job that was started more often than this is sent back by its node for ever."""
@@ -316,6 +327,7 @@ class CustomPBSSpawner(TorqueSpawner):
     async def _submit(self, script: str) -> None:
         assert self.record is not None
         begun = time.monotonic()
+        await database.on_disk(self.user.db)
         try:
             job_id = await self.queue_view.scheduler.submit(self.user.name, script)
         except (RefusedError, NotPermittedError) as error:
@@ -374,7 +386,9 @@ class CustomPBSSpawner(TorqueSpawner):
             if host and self._reported.is_set():
                 if await _listens(host, self._reported_port):
                     stages.end()
-                    return self._ready(host, self._reported_port)
+                    address = self._ready(host, self._reported_port)
+                    await database.on_disk(self.user.db)
+                    return address
                 await asyncio.sleep(PORT_CHECK_PAUSE)
             elif self._reported.is_set():
                 # The queue's table is older than the job's report.
@@ -635,11 +649,13 @@ class CustomPBSSpawner(TorqueSpawner):
 
 async def _listens(host: str, port: int) -> bool:
     """Whether something accepts connections there."""
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), PORT_CHECK_TIMEOUT)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
+    async with _port_checks:
+        try:
+            connection = asyncio.open_connection(host, port)
+            _, writer = await asyncio.wait_for(connection, PORT_CHECK_TIMEOUT)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
     return True

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The hub's database: commits that do not hold up the event loop, and lose nothing that counts.
+
+JupyterHub commits a dozen times for one start, in its event loop. With SQLite each of them waits
+for the disk, and every request with it. Here a commit survives the end of the hub at once
+(https://www.sqlite.org/pragma.html#pragma_synchronous: NORMAL in WAL mode), and what a job stands
+on is brought to the disk by `on_disk`, in a thread, before the job is submitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import Session
+
+_disks: dict[str, _Disk] = {}
+
+
+def commit_without_waiting(session: Session) -> None:
+    """Set a SQLite database up; another one is left as it is."""
+    if not _file(session):
+        return
+    session.execute(text("PRAGMA journal_mode = WAL"))
+    session.commit()
+    # Of the connection, not of the file: of those that are there as of those to come.
+    engine = session.get_bind()
+    assert isinstance(engine, Engine)
+    event.listen(engine, "connect", _relax)
+    engine.dispose()
+
+
+def _file(session: Session) -> str | None:
+    """The file of a SQLite database."""
+    engine = session.get_bind()
+    if not isinstance(engine, Engine) or engine.dialect.name != "sqlite":
+        return None
+    path = engine.url.database
+    return None if path == ":memory:" else path
+
+
+def _relax(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+async def on_disk(session: Session) -> None:
+    """Wait until everything that was committed would survive a loss of power.
+
+    Raises OSError when the disk does not take it.
+    """
+    path = _file(session)
+    if path:
+        await _disks.setdefault(path, _Disk(f"{path}-wal")).written()
+
+
+class _Disk:
+    """One file that grows; those who wait for it at the same time share one fsync."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._turn = asyncio.Lock()
+        self._asked = 0
+        self._written = 0
+
+    async def written(self) -> None:
+        self._asked += 1
+        mine = self._asked
+        async with self._turn:
+            if self._written < mine:
+                everybody = self._asked
+                await asyncio.to_thread(self._sync)
+                self._written = everybody
+
+    def _sync(self) -> None:
+        try:
+            file = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return  # all of it is in the database itself, which SQLite has written
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Short garbage collections.
+
+Python's collector looks at everything there is, and the event loop waits: 0.2 s for the modules of
+a hub alone, more with each server. Here what survives a full collection is set aside, so that the
+next one looks only at what is new (https://docs.python.org/3/library/gc.html#gc.freeze). Cycles
+that end later are found once a day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+DAY = 86400.0
+FULL = 2
+"""The generation that a full collection is about."""
+
+
+def _after_collection(phase: str, info: dict[str, int]) -> None:
+    if phase == "stop" and info["generation"] == FULL:
+        gc.freeze()
+
+
+async def keep_collections_short() -> None:
+    """From now on; the full collection once a day takes as long as it would without this."""
+    gc.freeze()
+    gc.callbacks.append(_after_collection)
+    try:
+        while True:
+            await asyncio.sleep(DAY)
+            gc.unfreeze()
+            gc.collect()
+    finally:
+        gc.callbacks.remove(_after_collection)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What keeps the hub's event loop free: turns, commits beside it, short garbage collections."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from custom_pbs_spawner import database, memory
+from custom_pbs_spawner.turns import Stage, Turns
+from jupyterhub import orm
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+# --- turns -----------------------------------------------------------------------------------
+
+
+async def _iterations(counter: list[int]) -> None:
+    while True:
+        counter[0] += 1
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_the_furthest_start_is_first_and_nobody_shares_a_turn() -> None:
+    turns, counter = Turns(), [0]
+    counting = asyncio.ensure_future(_iterations(counter))
+    taken: list[tuple[Stage, int]] = []
+
+    async def work(stage: Stage) -> None:
+        await turns.take(stage)
+        taken.append((stage, counter[0]))
+
+    asked = [Stage.REQUEST] * 5 + [Stage.TOKEN] * 5 + [Stage.READY] * 5
+    await asyncio.gather(*(work(stage) for stage in asked))
+    counting.cancel()
+    assert [stage for stage, _ in taken] == sorted(asked)
+    moments = [moment for _, moment in taken]
+    assert all(later > earlier for earlier, later in itertools.pairwise(moments))
+
+
+@pytest.mark.asyncio
+async def test_who_gives_up_takes_no_turn() -> None:
+    turns = Turns()
+    first, gone, last = (asyncio.ensure_future(turns.take(Stage.TOKEN)) for _ in range(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait_for(asyncio.gather(first, last), 5)
+    assert gone.cancelled()
+    await asyncio.wait_for(turns.take(Stage.REQUEST), 5)
+
+
+# --- the database ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """A database as JupyterHub opens it, set up as our hub does."""
+    session: Session = orm.new_session_factory(f"sqlite:///{tmp_path}/hub.sqlite")()
+    database.commit_without_waiting(session)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were brought to the disk by the hub itself."""
+    files: list[str] = []
+    fsync = os.fsync
+
+    def counted(file: int) -> None:
+        fsync(file)
+        files.append(Path(f"/proc/self/fd/{file}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    return files
+
+
+def test_no_connection_waits_for_the_disk(session: Session) -> None:
+    normal = 1
+    for _ in range(2):
+        assert session.execute(text("PRAGMA synchronous")).scalar() == normal
+        assert session.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        session.get_bind().dispose()  # type: ignore[union-attr]
+        session.close()
+
+
+def test_a_commit_survives_the_hub(session: Session, tmp_path: Path) -> None:
+    session.add(orm.User(name="ana"))
+    session.commit()
+    copy = tmp_path / "as-after-a-crash"
+    copy.mkdir()
+    for file in tmp_path.glob("hub.sqlite*"):
+        (copy / file.name).write_bytes(file.read_bytes())
+    other: Session = orm.new_session_factory(f"sqlite:///{copy}/hub.sqlite")()
+    assert [user.name for user in other.query(orm.User)] == ["ana"]
+
+
+@pytest.mark.asyncio
+async def test_those_who_wait_at_once_share_an_fsync(session: Session, syncs: list[str]) -> None:
+    session.add(orm.User(name="ana"))
+    session.commit()
+    await asyncio.gather(*(database.on_disk(session) for _ in range(20)))
+    assert syncs in (["hub.sqlite-wal"], ["hub.sqlite-wal"] * 2)
+    # What was committed after that is not on the disk yet.
+    before = len(syncs)
+    await database.on_disk(session)
+    assert len(syncs) == before + 1
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_fails_is_told(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    session.add(orm.User(name="ana"))
+    session.commit()
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        await database.on_disk(session)
+
+
+@pytest.mark.asyncio
+async def test_a_database_in_memory_is_left_alone(syncs: list[str]) -> None:
+    session: Session = orm.new_session_factory("sqlite:///:memory:")()
+    session.add(orm.User(name="ana"))
+    session.commit()
+    database.commit_without_waiting(session)
+    await database.on_disk(session)
+    assert [user.name for user in session.query(orm.User)] == ["ana"]
+    assert syncs == []
+
+
+# --- garbage ---------------------------------------------------------------------------------
+
+
+class Cycle:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.asyncio
+async def test_what_survives_is_set_aside_and_found_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "DAY", 0.2)
+    keeping = asyncio.ensure_future(memory.keep_collections_short())
+    await asyncio.sleep(0)
+    try:
+        cycle = Cycle()
+        end = weakref.ref(cycle)
+        before = gc.get_freeze_count()
+        gc.collect()
+        assert gc.get_freeze_count() > before
+        del cycle
+        gc.collect()
+        assert end() is not None, "set aside: a full collection does not look at it"
+        async with asyncio.timeout(10):
+            while end() is not None:  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.05)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        gc.unfreeze()
