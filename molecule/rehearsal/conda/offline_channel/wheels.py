@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Wheel → conda package, for any wheel that fits CPython 3.11 on 64-bit Linux.
+"""Wheel → conda package, for any wheel that fits a CPython of the channel on 64-bit Linux.
 
 Pure wheels become `noarch: python`, all others packages for linux-64. `installer` unpacks them.
 """
@@ -25,19 +25,42 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from offline_channel.package import PLACEHOLDER, Package
 
-PYTHON = "3.11"
-SITE_PACKAGES = f"lib/python{PYTHON}/site-packages"
-TARGET = {
-    "implementation_name": "cpython",
-    "os_name": "posix",
-    "platform_machine": "x86_64",
-    "platform_python_implementation": "CPython",
-    "platform_system": "Linux",
-    "python_full_version": f"{PYTHON}.2",
-    "python_version": PYTHON,
-    "sys_platform": "linux",
-}
-"""Marker environment of the machines that will use the channel, whatever builds it."""
+
+@dataclass(frozen=True)
+class Target:
+    """One of the channel's interpreters: the machines that will use it, whatever builds it."""
+
+    python: str
+    """Its minor version, such as "3.11"."""
+    micro: int
+
+    @property
+    def site_packages(self) -> str:
+        """Where its packages lie below a prefix."""
+        return f"lib/python{self.python}/site-packages"
+
+    @property
+    def build(self) -> str:
+        """Build string of the packages that were made for it."""
+        return f"py{self.python.replace('.', '')}_0"
+
+    @property
+    def markers(self) -> dict[str, str]:
+        """What environment markers are evaluated with."""
+        return {
+            "implementation_name": "cpython",
+            "os_name": "posix",
+            "platform_machine": "x86_64",
+            "platform_python_implementation": "CPython",
+            "platform_system": "Linux",
+            "python_full_version": f"{self.python}.{self.micro}",
+            "python_version": self.python,
+            "sys_platform": "linux",
+        }
+
+
+PYTHON_3_11 = Target("3.11", 2)
+PYTHON_3_9 = Target("3.9", 2)
 
 
 @dataclass(frozen=True)
@@ -78,15 +101,17 @@ def read_wheel(path: Path) -> Wheel:
     return Wheel(path, name, str(version), tags, metadata, scripts)
 
 
-def applies(requirement: Requirement, extras: Iterable[str]) -> bool:
+def applies(requirement: Requirement, extras: Iterable[str], target: Target) -> bool:
     """True when the requirement holds on the target with these extras asked for."""
     marker = requirement.marker
     return marker is None or any(
-        marker.evaluate({**TARGET, "extra": extra}) for extra in ["", *extras]
+        marker.evaluate({**target.markers, "extra": extra}) for extra in ["", *extras]
     )
 
 
-def wanted_extras(wheels: dict[str, Wheel], roots: Iterable[Requirement]) -> dict[str, set[str]]:
+def wanted_extras(
+    wheels: dict[str, Wheel], roots: Iterable[Requirement], target: Target
+) -> dict[str, set[str]]:
     """Which extras of each package somebody in the set asks for.
 
     Conda has no extras: their requirements become plain depends.
@@ -96,7 +121,7 @@ def wanted_extras(wheels: dict[str, Wheel], roots: Iterable[Requirement]) -> dic
         requirement
         for wheel in wheels.values()
         for requirement in wheel.requirements
-        if applies(requirement, [])
+        if applies(requirement, [], target)
     ]
     while pending:
         requirement = pending.pop()
@@ -104,20 +129,13 @@ def wanted_extras(wheels: dict[str, Wheel], roots: Iterable[Requirement]) -> dic
         new = requirement.extras - extras.get(name, requirement.extras)
         if new:
             extras[name] |= new
-            pending += [item for item in wheels[name].requirements if applies(item, new)]
+            pending += [item for item in wheels[name].requirements if applies(item, new, target)]
     return extras
 
 
 def specification(name: str, specifier: SpecifierSet) -> str:
     """A conda match specification for a Python requirement; conda reads PEP 440's operators."""
     return f"{name} {specifier}".rstrip()
-
-
-def python_dependency(wheel: Wheel) -> str:
-    """Which interpreters the package works with."""
-    if wheel.pure:
-        return specification("python", SpecifierSet(wheel.metadata.get("Requires-Python", "")))
-    return f"python {PYTHON}.*"
 
 
 def libc_dependency(wheel: Wheel) -> list[str]:
@@ -130,33 +148,36 @@ def libc_dependency(wheel: Wheel) -> list[str]:
     return [f"__glibc >={'.'.join(map(str, min(versions)))}"] if versions else []
 
 
-def depends(wheel: Wheel, extras: Iterable[str]) -> list[str]:
-    """What the package needs, as conda writes it."""
-    found = {python_dependency(wheel), *libc_dependency(wheel)}
+def depends(wheel: Wheel, extras: Iterable[str], target: Target) -> list[str]:
+    """What the package needs, as conda writes it.
+
+    Pure wheels, too, need the target's interpreter: their markers were evaluated for it.
+    """
+    found = {f"python {target.python}.*", *libc_dependency(wheel)}
     for requirement in wheel.requirements:
         name = canonicalize_name(requirement.name)
-        if name != wheel.name and applies(requirement, extras):
+        if name != wheel.name and applies(requirement, extras, target):
             found.add(specification(name, requirement.specifier))
     return sorted(found)
 
 
-def unpack(wheel: Wheel, tree: Path) -> None:
+def unpack(wheel: Wheel, tree: Path, target: Target) -> None:
     """Unpack the wheel as it will lie under a prefix.
 
     A noarch package gets its entry points when it is linked, so they are left out.
     """
     site_packages, scripts = (
-        ("site-packages", "python-scripts") if wheel.pure else (SITE_PACKAGES, "bin")
+        ("site-packages", "python-scripts") if wheel.pure else (target.site_packages, "bin")
     )
     destination = SchemeDictionaryDestination(
         scheme_dict={
             "purelib": str(tree / site_packages),
             "platlib": str(tree / site_packages),
-            "headers": str(tree / "include" / f"python{PYTHON}" / wheel.name),
+            "headers": str(tree / "include" / f"python{target.python}" / wheel.name),
             "scripts": str(tree / scripts),
             "data": str(tree),
         },
-        interpreter=f"{PLACEHOLDER}/bin/python{PYTHON}",
+        interpreter=f"{PLACEHOLDER}/bin/python{target.python}",
         script_kind="posix",
     )
     with WheelFile.open(wheel.path) as source:
@@ -168,14 +189,16 @@ def unpack(wheel: Wheel, tree: Path) -> None:
             (tree / scripts).rmdir()
 
 
-def to_package(wheel: Wheel, extras: Iterable[str], tree: Path) -> Package:
+def to_package(
+    wheel: Wheel, extras: Iterable[str], tree: Path, target: Target = PYTHON_3_11
+) -> Package:
     """Unpack the wheel below `tree` and describe it as a conda package."""
-    unpack(wheel, tree)
+    unpack(wheel, tree, target)
     return Package(
         name=wheel.name,
         version=wheel.version,
-        build="py_0" if wheel.pure else "py311_0",
-        depends=depends(wheel, extras),
+        build=target.build,
+        depends=depends(wheel, extras, target),
         tree=tree,
         noarch="python" if wheel.pure else None,
         license=wheel.metadata.get("License-Expression", ""),
