@@ -12,16 +12,19 @@
 The tables are held to the code that the hub runs (custom_pbs_spawner.tables), and all other
 variables of the roles, name and kind of value, to the argument_specs of the roles. Fails with all
 problems at once, one sentence each: file, row, field, what to write. What works and costs more
-than it needs to is a warning.
+than it needs to is a warning. Returns `kernel_checks`: what has to be looked at on the host for the
+kernels that are there already.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -35,7 +38,13 @@ KERNELS_FILE = "group_vars/all/kernels.yml"
 
 sys.path.append(str(REPOSITORY / "roles/jupyterhub/files"))
 
-from custom_pbs_spawner.tables import kernel_problems, profile_problems  # noqa: E402
+from custom_pbs_spawner.tables import (  # noqa: E402
+    good_kernels,
+    good_profiles,
+    kernel_problems,
+    kernel_warnings,
+    profile_problems,
+)
 from custom_pbs_spawner.torque import parse_queues  # noqa: E402
 from custom_pbs_spawner.torque_site import most_cores, shows_all_jobs  # noqa: E402
 
@@ -64,7 +73,10 @@ class ActionModule(ActionBase):
                 queues=None if queues is None else parse_queues(queues),
                 node_cores=None if nodes is None else most_cores(nodes),
             ),
-            *kernel_problems(kernels, file=_file_of(kernels, KERNELS_FILE)),
+            *kernel_problems(
+                kernels, file=_file_of(kernels, KERNELS_FILE), profiles=good_profiles(profiles)
+            ),
+            *kernel_file_problems(kernels, _file_of(kernels, KERNELS_FILE)),
             *setting_problems(
                 _of_the_site(task_vars or {}),
                 {**role_settings(REPOSITORY / "roles"), **site_settings(REPOSITORY / "playbooks")},
@@ -73,8 +85,17 @@ class ActionModule(ActionBase):
         ]
         if problems:
             raise AnsibleActionFail("\n".join(["Nothing was changed on any host.", *problems]))
-        warnings = [] if queues is None else list(queue_warnings(arguments))
-        return {**result, "changed": False, "warnings": warnings}
+        file, profiles = _file_of(kernels, KERNELS_FILE), good_profiles(profiles)
+        warnings = [
+            *([] if queues is None else queue_warnings(arguments)),
+            *kernel_warnings(kernels, file=file, profiles=profiles),
+        ]
+        return {
+            **result,
+            "changed": False,
+            "warnings": warnings,
+            "kernel_checks": kernel_checks(kernels, file),
+        }
 
 
 def queue_warnings(answers: Mapping[str, str]) -> Iterator[str]:
@@ -94,6 +115,45 @@ def queue_warnings(answers: Mapping[str, str]) -> Iterator[str]:
             "with a server, in place of one for all. A manager of the queue ends that with: "
             "qmgr -c 'set server query_other_jobs = True'."
         )
+
+
+def _role_kernels() -> ModuleType:
+    """The code with which the role makes environments and kernelspecs of the table."""
+    path = REPOSITORY / "roles/kernels/filter_plugins/kernels.py"
+    spec = importlib.util.spec_from_file_location("ganymede_role_kernels", path)
+    if spec is None or spec.loader is None:
+        raise AnsibleActionFail(f"{path} cannot be loaded.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _rows(kernels: object) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The kernels that can be used, by their number, with the fields that were written."""
+    for number, kernel in good_kernels(kernels).items():
+        yield number, kernel.model_dump(exclude_unset=True)
+
+
+def kernel_file_problems(kernels: object, file: str) -> Iterator[str]:
+    """Say what is wrong with the files that the table of kernels names."""
+    role = _role_kernels()
+    for number, row in _rows(kernels):
+        for problem in role.file_problems(row, str(REPOSITORY)):
+            yield f"{file}: row {number} ({row['name']}), {problem}"
+
+
+def kernel_checks(kernels: object, file: str) -> list[dict[str, Any]]:
+    """What start-kernel has to find on the host, and what to say where it does not."""
+    role = _role_kernels()
+    return [
+        {
+            "arguments": check["arguments"],
+            "where": f'{file}: row {number} ({row["name"]}), field "{check["field"]}"',
+            "advice": check["advice"],
+        }
+        for number, row in _rows(kernels)
+        if (check := role.host_check(row))
+    ]
 
 
 Options = Mapping[str, Mapping[str, Any]]

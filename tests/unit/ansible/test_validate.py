@@ -56,6 +56,8 @@ jupyterhub_profiles:
 kernels_table:
   - {name: k1, display_name: One, environment: environments/one.yml, python: "3.11"}
   - {name: k2, display_name: Two}
+  - {name: k3, display_name: Three, environment: environments/none.yml, profiles: [good]}
+  - {name: k4, display_name: Four, environment: environments/none.yml, profiles: [gone]}
 jupyterhub_idle_timout: 60
 jupyterhub_start_timeout: -5
 jupyterhub_query_interval: .nan
@@ -81,6 +83,8 @@ EXPECTED = [
     ("row 13 (quoted)", "cores", "whole number"),
     ("row 1 (k1)", "python", "is not known; write one of"),
     ("row 2 (k2)", "environment", "is missing; write"),
+    ("row 3 (k3)", "environment", "write the path of a file that is."),
+    ("row 4 (k4)", "profiles", "write one of good,"),
 ]
 
 
@@ -161,6 +165,53 @@ def test_a_wrong_setting_is_told_with_file_and_advice(
 ) -> None:
     inventory, text = refusal
     assert f"{inventory / 'group_vars/hub.yml'}: {sentence}" in text
+
+
+CONNECT = "{connection_file}"
+KERNELS: list[dict[str, Any]] = [
+    {"name": "k", "display_name": "K", "prefix": "/"},
+    {"name": "m", "display_name": "M", "command": ["sh", CONNECT], "language": "sh"},
+    {"name": "n", "display_name": "N", "command": ["no-such-R", CONNECT], "language": "R"},
+    {"name": "o", "display_name": "O", "prefix": "/no/such place", "language": "R"},
+]
+
+
+def test_what_the_host_has_not_is_told(ansible: Any, write_inventory: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "env's"
+    (empty / "bin").mkdir(parents=True)
+    (empty / "bin" / "python").symlink_to(shutil.which("true") or "")
+    broken = tmp_path / "broken"
+    (broken / "bin").mkdir(parents=True)
+    (broken / "bin" / "python").write_text(
+        "#!/bin/sh\necho No module named ipykernel >&2; exit 1\n"
+    )
+    (broken / "bin" / "python").chmod(0o755)
+    rows = [{**KERNELS[0], "prefix": str(empty)}, *KERNELS[1:]]
+    rows.append({"name": "p", "display_name": "P", "prefix": str(broken)})
+    tables = {"kernels_table": rows, "ganymede_check_queues": False}
+    inventory = write_inventory(tables)
+    for more in ([], ["--check"]):
+        done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml", *more)
+        assert done.returncode == 2, done.stdout
+        said = " ".join(done.stdout.replace("\\n", " ").split())
+        file = inventory / "group_vars/hub.yml"
+        assert (
+            f'{file}: row 3 (n), field "command": start-kernel: there is no program no-such-R'
+            in said
+        )
+        assert "write the full path of the program, or the modules that bring it." in said
+        assert (
+            'row 4 (o), field "prefix": start-kernel: the environment /no/such place does not'
+            in said
+        )
+        assert (
+            'row 5 (p), field "prefix": No module named ipykernel; install what is missing' in said
+        )
+        assert "row 1 (k)" not in said.split("Nothing was changed on any host.")[1]
+        assert "row 2 (m)" not in said.split("Nothing was changed on any host.")[1]
+    inventory = write_inventory({**tables, "ganymede_check_kernels": False})
+    done = ansible("ansible-playbook", "-i", str(inventory), "playbooks/validate.yml")
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_misspelt_table_is_told(ansible: Any, write_inventory: Any) -> None:

@@ -189,12 +189,13 @@ def test_rows_that_cannot_be_built_are_refused(site: Site) -> None:
 @pytest.fixture
 def kernel_site(site: Site) -> Site:
     """A site with a Python and an R kernel in its table."""
+    (site.repository / "environments").mkdir()
     for name, package in [("python", "ipykernel=7"), ("r", "r-irkernel")]:
         text = f"dependencies: [{package}, other]\n"
-        (site.repository / f"{name}.yml").write_text(text)
+        (site.repository / "environments" / f"{name}.yml").write_text(text)
     site.variables["kernels_table"] = [
-        {"name": "Py", "display_name": "Python", "environment": "python.yml"},
-        {"name": "R", "display_name": "R (climate4R)", "environment": "r.yml"},
+        {"name": "Py", "display_name": "Python", "environment": "environments/python.yml"},
+        {"name": "R", "display_name": "R (climate4R)", "environment": "environments/r.yml"},
     ]
     return site
 
@@ -211,12 +212,14 @@ def test_kernelspecs_follow_the_table(kernel_site: Site) -> None:
     assert not prefix.exists()
     kernel_site.converge(role="kernels")
     specs = kernelspecs(kernel_site)
-    assert specs["Py"]["argv"][:3] == [
+    assert specs["Py"]["argv"][:5] == [
         f"{prefix}/bin/start-kernel",
+        "--environment",
         f"{prefix}/kernels/Py/current",
+        "--",
         "python",
     ]
-    assert specs["Py"]["display_name"] == "Python"
+    assert specs["Py"]["display_name"].strip() == "Python"
     assert specs["R"]["language"] == "R"
     assert "IRkernel::main()" in specs["R"]["argv"]
     assert all("{connection_file}" in spec["argv"] for spec in specs.values())
@@ -230,7 +233,7 @@ def test_kernelspecs_follow_the_table(kernel_site: Site) -> None:
 
 
 def test_an_environment_without_a_kernel_is_refused(kernel_site: Site) -> None:
-    (kernel_site.repository / "r.yml").write_text("dependencies: [r-base]\n")
+    (kernel_site.repository / "environments/r.yml").write_text("dependencies: [r-base]\n")
     refused = kernel_site.run(role="kernels")
     assert refused.returncode != 0
     assert "r.yml has no kernel in it" in refused.stdout + refused.stderr

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check a hub configuration or a profile table before it replaces the one in service.
+"""Check a hub configuration or a table before it replaces the one in service.
 
     check_config.py config jupyterhub_config.py
     check_config.py profiles profiles.json
+    check_config.py kernels kernels.json
 
 Loads the configuration as JupyterHub does and builds the objects that it configures, with no
 server started and no database opened. Prints one sentence for each problem; status 1 if any.
@@ -11,10 +12,11 @@ server started and no database opened. Prints one sentence for each problem; sta
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from custom_pbs_spawner.tables import TableError, load_profiles
+from custom_pbs_spawner.tables import TableError, load_kernels, load_profiles
 from jupyterhub.app import JupyterHub
 from traitlets import TraitError
 from traitlets.config import Config, Configurable
@@ -69,16 +71,20 @@ def _unknown_traits(section: Config, classes: list[type[Configurable]]) -> Itera
             yield f"{NAME}: c.{name}.{trait}: {name} has no such setting."
 
 
-def profile_problems(path: Path) -> Iterator[str]:
-    """Say what is wrong with the profile table."""
+def table_problems(load: Callable[[Path], object], path: Path) -> Iterator[str]:
+    """Say what is wrong with a table."""
     try:
-        load_profiles(path)
+        load(path)
     except TableError as error:
         yield from error.problems
 
 
 def main(arguments: list[str]) -> int:
-    checks = {"config": config_problems, "profiles": profile_problems}
+    checks: dict[str, Callable[[Path], Iterator[str]]] = {
+        "config": config_problems,
+        "profiles": partial(table_problems, load_profiles),
+        "kernels": partial(table_problems, load_kernels),
+    }
     kind, path = arguments
     problems = list(checks[kind](Path(path)))
     for problem in problems:

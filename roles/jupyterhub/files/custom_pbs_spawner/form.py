@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
+from custom_pbs_spawner.kernels import Kernel
 from custom_pbs_spawner.messages import count, duration, text
 from custom_pbs_spawner.profiles import LOCAL_PROFILE, Profile
+from custom_pbs_spawner.units import format_memory
 
 # Bootstrap's variables follow the light and dark theme of JupyterHub's pages.
 _STYLE = """\
@@ -28,52 +31,96 @@ _STYLE = """\
 .profile-description { display: block; color: var(--bs-secondary-color, #555); }
 .profile-facts { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .9rem; }
 .profile-facts { color: var(--bs-secondary-color, #555); margin-top: .15rem; }
+.profile-kernels { display: block; font-size: .9rem; margin-top: .15rem; }
+.profile-kernels { color: var(--bs-warning-text-emphasis, #664d03); }
 </style>
 """
 
 
+@dataclass(frozen=True)
+class _Card:
+    """What the menu says of one profile."""
+
+    key: str
+    name: str
+    description: str
+    facts: Sequence[str]
+    kernels: Sequence[str]
+    """Sentences on the kernels that the profile is not for."""
+
+
 def menu_html(
-    profiles: Sequence[Profile], *, local_name: str | None, language: str, selected: str
+    profiles: Sequence[Profile],
+    *,
+    kernels: Sequence[Kernel] = (),
+    local_name: str | None,
+    language: str,
+    selected: str,
 ) -> str:
     """The form's fields; `local_name` is None where the hub machine offers no server."""
-    cards = [
-        _card(
+    described = [
+        _Card(
             profile.key,
             profile.display_name,
             profile.description,
             _facts(profile, language),
-            checked=profile.key == selected,
+            _unfit(kernels, profile, language),
         )
         for profile in profiles
     ]
     if local_name is not None:
-        checked = selected == LOCAL_PROFILE
-        cards.append(_card(LOCAL_PROFILE, local_name, text(language, "local"), [], checked=checked))
+        unfit = [
+            text(language, "kernel_not_meant", kernel=kernel.display_name)
+            for kernel in kernels
+            if not kernel.meant_for(LOCAL_PROFILE)
+        ]
+        described.append(_Card(LOCAL_PROFILE, local_name, text(language, "local"), [], unfit))
+    cards = [_html(card, checked=card.key == selected) for card in described]
     return (
         f'{_STYLE}<fieldset class="profiles" lang="{language}">\n'
         f"<legend>{escape(text(language, 'menu'))}</legend>\n{''.join(cards)}</fieldset>\n"
     )
 
 
-def _card(key: str, name: str, description: str, facts: Sequence[str], *, checked: bool) -> str:
-    parts = [f'<span class="profile-name">{escape(name)}</span>']
-    if description:
-        parts.append(f'<span class="profile-description">{escape(description)}</span>')
-    if facts:
-        items = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
+def _html(card: _Card, *, checked: bool) -> str:
+    parts = [f'<span class="profile-name">{escape(card.name)}</span>']
+    if card.description:
+        parts.append(f'<span class="profile-description">{escape(card.description)}</span>')
+    if card.facts:
+        items = "".join(f"<span>{escape(fact)}</span>" for fact in card.facts)
         parts.append(f'<span class="profile-facts">{items}</span>')
+    parts.extend(f'<span class="profile-kernels">{escape(words)}</span>' for words in card.kernels)
     return (
-        f'<label class="profile"><input type="radio" name="profile" value="{escape(key)}" '
+        f'<label class="profile"><input type="radio" name="profile" value="{escape(card.key)}" '
         f"required{' checked' if checked else ''}><span>{''.join(parts)}</span></label>\n"
     )
 
 
+def _unfit(kernels: Sequence[Kernel], profile: Profile, language: str) -> list[str]:
+    """One sentence for each kernel that the profile is too small or not meant for."""
+    found = []
+    for kernel in kernels:
+        if kernel.memory is not None and kernel.too_small(profile):
+            amount = _amount(format_memory(kernel.memory))
+            key, values = "kernel_too_small", {"kernel": kernel.display_name, "amount": amount}
+        elif not kernel.meant_for(profile.key):
+            key, values = "kernel_not_meant", {"kernel": kernel.display_name}
+        else:
+            continue
+        found.append(text(language, key, **values))
+    return found
+
+
 def _facts(profile: Profile, language: str) -> list[str]:
-    digits = profile.memory_text.rstrip("bkmgt")
-    amount = f"{digits} {profile.memory_text[len(digits) :].upper()}"
     return [
         count(language, "core", profile.cores),
-        text(language, "memory", amount=amount),
+        text(language, "memory", amount=_amount(profile.memory_text)),
         text(language, "up_to", time=duration(language, profile.walltime)),
         text(language, "queue", queue=profile.queue),
     ]
+
+
+def _amount(memory: str) -> str:
+    """An amount of memory as people write it, such as `800 MB`."""
+    digits = memory.rstrip("bkmgt")
+    return f"{digits} {memory[len(digits) :].upper()}"

@@ -17,11 +17,12 @@ from wrapspawner import ProfilesSpawner
 
 from custom_pbs_spawner import messages, progress, turns
 from custom_pbs_spawner.form import menu_html
+from custom_pbs_spawner.kernels import Kernel
 from custom_pbs_spawner.profiles import LOCAL_PROFILE, Profile
 from custom_pbs_spawner.queue_view import QueueView
 from custom_pbs_spawner.scheduler import hub_id
 from custom_pbs_spawner.spawner import CustomPBSSpawner, Phase, StartError
-from custom_pbs_spawner.tables import TableError, load_profiles
+from custom_pbs_spawner.tables import TableError, load_kernels, load_profiles
 from custom_pbs_spawner.turns import Stage
 
 # A child's address is its own business, what the researcher sent ends here, `db` is deprecated.
@@ -40,6 +41,11 @@ def _load(path: str, _changed: int) -> dict[str, Profile]:
     return {profile.key: profile for profile in load_profiles(Path(path))}
 
 
+@lru_cache(maxsize=2)
+def _load_kernels(path: str, _changed: int) -> list[Kernel]:
+    return load_kernels(Path(path))
+
+
 class ProfileMenuSpawner(ProfilesSpawner):
     """Shows the table of profiles and starts the spawner that the chosen one asks for.
 
@@ -49,6 +55,9 @@ class ProfileMenuSpawner(ProfilesSpawner):
     """
 
     profiles_file = Unicode(help='The table, as JSON: {"profiles": [rows]}.').tag(config=True)
+    kernels_file = Unicode(
+        "", help='The kernels, as JSON: {"kernels": [rows]}; empty: the menu tells nothing of them.'
+    ).tag(config=True)
     local_server = Bool(False, help="Offer a server on the hub machine as well.").tag(config=True)
     local_server_name = Unicode(
         "Small server on the hub machine", help="How the menu shows that server."
@@ -109,6 +118,17 @@ class ProfileMenuSpawner(ProfilesSpawner):
             raise TableError([f"{self.profiles_file} cannot be read: {error}."]) from error
         return _load(self.profiles_file, changed)
 
+    def kernels(self) -> list[Kernel]:
+        """The table of kernels, read again when the file changes; none where it cannot be used."""
+        if not self.kernels_file:
+            return []
+        try:
+            changed = Path(self.kernels_file).stat().st_mtime_ns
+            return _load_kernels(self.kernels_file, changed)
+        except (OSError, TableError):
+            self.log.exception("The table of kernels cannot be used; the menu tells nothing of it.")
+            return []
+
     def offered(self) -> list[str]:
         """The keys that may be chosen. Raises StartError when the table cannot be used."""
         try:
@@ -155,6 +175,7 @@ class ProfileMenuSpawner(ProfilesSpawner):
         last = self.user_options.get("profile") if isinstance(self.user_options, dict) else None
         return menu_html(
             list(self.table().values()),
+            kernels=self.kernels(),
             local_name=self.local_server_name if self.local_server else None,
             language=self.language(),
             selected=last if last in offered else offered[0],

@@ -33,6 +33,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "seconds": ("{count} seconds", "{count} segundos"),
     "and": ("{first} and {second}", "{first} y {second}"),
     "queue": ("queue {queue}", "cola {queue}"),
+    "kernel_too_small": (
+        "Too small for the kernel {kernel}: it needs {amount} of memory.",
+        "Demasiado pequeño para el núcleo de cuaderno {kernel}: necesita {amount} de memoria.",
+    ),
+    "kernel_not_meant": (
+        "Not meant for the kernel {kernel}.",
+        "No está pensado para el núcleo de cuaderno {kernel}.",
+    ),
     "local": (
         "A small server for light work, at once and without the queue. "
         "It shares its machine with everybody.",

@@ -31,7 +31,8 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _memory(value: Any) -> int:
+def parse_amount(value: Any) -> int:
+    """Bytes in an amount of memory between the bounds of a table. Raises ValueError."""
     amount = parse_memory(str(value))
     if not MIN_MEMORY <= amount <= MAX_MEMORY:
         raise ValueError(
@@ -66,7 +67,7 @@ class Profile(BaseModel):
     display_name: Annotated[OneLine, Field(min_length=1, max_length=100)]
     queue: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\z")]
     cores: Annotated[int, Field(ge=1, le=MAX_CORES)]
-    memory: Annotated[int, BeforeValidator(_memory)]
+    memory: Annotated[int, BeforeValidator(parse_amount)]
     walltime: Annotated[int, BeforeValidator(_walltime)]
     description: Annotated[OneLine, Field(max_length=300)] = ""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from custom_pbs_spawner.profiles import LOCAL_PROFILE, MAX_CORES, OneLine, Profile
+from custom_pbs_spawner.kernels import CONNECTION_FILE, SOURCES, Kernel
+from custom_pbs_spawner.profiles import LOCAL_PROFILE, MAX_CORES, Profile
 from custom_pbs_spawner.scheduler import Queue
 from custom_pbs_spawner.units import format_memory, format_walltime
 
@@ -31,6 +32,12 @@ _HINTS = {
     "description": "write one line of at most 300 characters, or leave the field out",
     "name": "write letters, digits, ., - and _ (at most 64 characters)",
     "environment": "write environments/<file>.yml, relative to the repository",
+    "lock": "write environments/<file>.lock, relative to the repository",
+    "prefix": "write the absolute path of an environment that exists, such as /opt/R/4.3",
+    "command": f'write a list of words, such as [R, -e, "IRkernel::main()", "{CONNECTION_FILE}"]',
+    "modules": "write a list of names as `module avail` shows them, such as [R/4.3]",
+    "language": "write the language as notebooks name it, such as python, R or julia",
+    "profiles": "write a list of keys of jupyterhub_profiles, or leave the field out",
 }
 
 
@@ -40,18 +47,6 @@ class TableError(ValueError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = list(problems)
-
-
-class Kernel(BaseModel):
-    """One row of the kernel table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    name: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
-    display_name: Annotated[OneLine, Field(min_length=1, max_length=100)]
-    environment: Annotated[
-        str, Field(pattern=r"\Aenvironments/(?:[A-Za-z0-9][\w.-]*/)*[A-Za-z0-9][\w.-]*\.yml\z")
-    ]
 
 
 def profile_problems(
@@ -76,24 +71,115 @@ def profile_problems(
     return problems
 
 
-def kernel_problems(rows: object, *, file: str) -> list[str]:
-    """Say what is wrong with a kernel table, one sentence for each problem."""
-    _, problems = _check_rows(rows, Kernel, file=file, table="kernels_table", key="name")
+def kernel_problems(
+    rows: object, *, file: str, profiles: Sequence[Profile] | None = None
+) -> list[str]:
+    """Say what is wrong with a kernel table, one sentence for each problem.
+
+    With `profiles` each row is also held against the profiles that it names.
+    """
+    kernels, problems = _check_rows(rows, Kernel, file=file, table="kernels_table", key="name")
+    for number, kernel in kernels.items():
+        where = f"{file}: row {number} ({kernel.name})"
+        problems.extend(f"{where}, {text}" for text in _kernel_problems(kernel, profiles))
     return problems
+
+
+def kernel_warnings(rows: object, *, file: str, profiles: Sequence[Profile]) -> Iterator[str]:
+    """Say which kernels have no profile that is large enough for them."""
+    for number, kernel in good_kernels(rows).items():
+        if profiles and all(kernel.too_small(profile) for profile in profiles):
+            most = max(profiles, key=lambda profile: profile.memory)
+            yield (
+                f'{file}: row {number} ({kernel.name}), field "memory": no profile has '
+                f"{format_memory(kernel.memory or 0)}; the largest has {most.memory_text}."
+            )
+
+
+def good_kernels(rows: object) -> dict[int, Kernel]:
+    """The rows of a kernel table that can be used, by their number from 1."""
+    kernels, _ = _check_rows(rows, Kernel, file="", table="", key="name")
+    return {number: row for number, row in kernels.items() if not [*_kernel_problems(row, None)]}
+
+
+def good_profiles(rows: object) -> list[Profile]:
+    """The rows of a profile table that can be used."""
+    return list(_check_profiles(rows, "", None)[0].values())
+
+
+def load_kernels(path: Path) -> list[Kernel]:
+    """Read `{"kernels": [rows]}`, the file that the hub is given. Raises TableError."""
+    rows = _load(path, "kernels")
+    if rows == []:
+        return []
+    problems = kernel_problems(rows, file=str(path))
+    if problems:
+        raise TableError(problems)
+    return list(good_kernels(rows).values())
 
 
 def load_profiles(path: Path) -> list[Profile]:
     """Read `{"profiles": [rows]}`, the file that the hub is given. Raises TableError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TableError([f"{path}: the profile table cannot be read: {error}."]) from error
-    if not isinstance(content, dict) or set(content) != {"profiles"}:
-        raise TableError([f'{path}: write an object with the one key "profiles".'])
-    profiles, problems = _check_profiles(content["profiles"], str(path), None)
+    profiles, problems = _check_profiles(_load(path, "profiles"), str(path), None)
     if problems:
         raise TableError(problems)
     return list(profiles.values())
+
+
+def _load(path: Path, key: str) -> object:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError([f"{path}: the table of {key} cannot be read: {error}."]) from error
+    if not isinstance(content, dict) or set(content) != {key}:
+        raise TableError([f'{path}: write an object with the one key "{key}".'])
+    return content[key]
+
+
+def _kernel_problems(kernel: Kernel, profiles: Sequence[Profile] | None) -> Iterator[str]:
+    sources = kernel.sources
+    if not sources:
+        yield (
+            f'field "environment" is missing; {_HINTS["environment"]}, '
+            f"or one of {', '.join(SOURCES[1:])} in its place."
+        )
+        return
+    if len(sources) > 1:
+        yield (
+            f'field "{sources[1]}": the kernel has its {sources[0]} already; write one of the two.'
+        )
+        return
+    if kernel.modules and sources[0] not in {"prefix", "command"}:
+        yield f'field "modules" is not for {sources[0]}; take it out.'
+    if kernel.language and sources[0] in {"environment", "lock"}:
+        yield f'field "language" is not for {sources[0]}, whose packages say it; take it out.'
+    if sources[0] == "command" and kernel.language is None:
+        yield f'field "language" is missing; {_HINTS["language"]}.'
+    if sources[0] == "prefix" and kernel.language not in {None, "python", "R"}:
+        yield (
+            f'field "language": {kernel.language!r} is not known in a prefix; '
+            "write python or R, or a command in place of the prefix."
+        )
+    if profiles:
+        yield from _fitting_problems(kernel, profiles)
+
+
+def _fitting_problems(kernel: Kernel, profiles: Sequence[Profile]) -> Iterator[str]:
+    by_key = {profile.key: profile for profile in profiles}
+    unknown = [key for key in kernel.profiles or [] if key not in {*by_key, LOCAL_PROFILE}]
+    for key in unknown:
+        yield (
+            f'field "profiles": there is no profile {key!r}; '
+            f"write one of {', '.join(by_key)}, {LOCAL_PROFILE}."
+        )
+    small = [
+        key for key in kernel.profiles or [] if key in by_key and kernel.too_small(by_key[key])
+    ]
+    for key in small:
+        yield (
+            f'field "profiles": {key} has {by_key[key].memory_text}, less than "memory" asks for; '
+            "take it out, or write less memory."
+        )
 
 
 def _check_profiles(
@@ -138,9 +224,11 @@ def _check_rows(
             good[number] = model.model_validate(plain)
         except ValidationError as error:
             problems.extend(f"{where}, {text}" for text in _sentences(error, model))
-        if isinstance(name, str) and seen.setdefault(name, number) != number:
+        # Jupyter knows kernels by lower-case names.
+        first = seen.setdefault(name.lower(), number) if isinstance(name, str) else number
+        if first != number:
             problems.append(
-                f'{where}, field "{key}": {name!r} is already the {key} of row {seen[name]}; '
+                f'{where}, field "{key}": {name!r} is already the {key} of row {first}; '
                 "write another one."
             )
     return good, problems
@@ -155,7 +243,7 @@ def _plain(value: Any) -> Any:
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _required(model: type[BaseModel]) -> list[str]:
