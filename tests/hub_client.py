@@ -102,38 +102,53 @@ class Researcher:
         identity: str = answer.json()["id"]
         return identity
 
-    def compute(self, server: str, kernel: str, code: str) -> str:
-        """What `code` prints in a kernel, over its websocket."""
-        return asyncio.run(self._compute(server, kernel, code))
+    def kernel_action(self, server: str, kernel: str, action: str) -> None:
+        """Ask the notebook server to `interrupt` or `restart` a kernel."""
+        address = f"{self.address(server)}/api/kernels/{kernel}/{action}"
+        self.session.post(address, timeout=60).raise_for_status()
 
-    async def _compute(self, server: str, kernel: str, code: str) -> str:
+    def compute(self, server: str, kernel: str, code: str) -> str:
+        """What `code` prints in a kernel, over its websocket. Raises AssertionError."""
+        printed = ""
+        for message in self.run_cell(server, kernel, code):
+            if message["msg_type"] == "stream":
+                printed += message["content"]["text"]
+            if message["msg_type"] == "error":
+                raise AssertionError("\n".join(message["content"]["traceback"]))
+        return printed.strip()
+
+    def run_cell(self, server: str, kernel: str, code: str, **headers: str) -> list[dict[str, Any]]:
+        """All that a kernel answers to a cell. Raises AssertionError."""
+        return asyncio.run(self._run_cell(server, kernel, code, headers))
+
+    async def _run_cell(
+        self, server: str, kernel: str, code: str, headers: dict[str, str]
+    ) -> list[dict[str, Any]]:
         address = f"{self.address(server)}/api/kernels/{kernel}/channels"
         request = HTTPRequest(
             address.replace("http", "ws", 1),
-            headers={"Authorization": str(self.session.headers["Authorization"])},
+            headers=headers | {"Authorization": str(self.session.headers["Authorization"])},
             connect_timeout=30,
         )
-        socket = await websocket_connect(request)
+        # A picture is larger than what tornado takes by itself.
+        socket = await websocket_connect(request, max_message_size=2**26)
         identity = uuid.uuid4().hex
         header = {"msg_id": identity, "msg_type": "execute_request", "version": "5.3"}
         header |= {"username": self.name, "session": uuid.uuid4().hex, "date": ""}
-        content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False}
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
         await socket.write_message(json.dumps(message | {"channel": "shell", "buffers": []}))
-        printed = ""
+        answers = []
         try:
             async with asyncio.timeout(60):
                 while text := await socket.read_message():
                     answer = json.loads(text)
                     if answer["parent_header"].get("msg_id") != identity:
                         continue
-                    if answer["msg_type"] == "stream":
-                        printed += answer["content"]["text"]
-                    if answer["msg_type"] == "error":
-                        raise AssertionError("\n".join(answer["content"]["traceback"]))
+                    answers.append(answer)
                     # The reply itself may overtake what was printed; "idle" comes last.
                     if answer["content"].get("execution_state") == "idle":
-                        return printed.strip()
+                        return answers
         finally:
             socket.close()
         raise AssertionError("the kernel's channel was closed before it answered")
