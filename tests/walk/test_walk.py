@@ -24,6 +24,7 @@ PROFILES = {
     "himem": "himem - 1 core, 32 GB, 48 hours",
     "himem4": "himem4 - 4 core, 32 GB, 48 hours",
 }
+KERNELS = ["Python 3.11 (pyGMS)", "Python 3.9 (pyGMS)", "R (of the nodes)"]
 NAMED_SERVERS = ["second", "third", "fourth", "fifth", "summer-school"]
 PER_RESEARCHER = 5
 
@@ -153,7 +154,10 @@ def test_she_starts_tintel_and_sees_it_queued_then_started(
 
 def test_she_lands_in_jupyterlab(meteo1: Researcher) -> None:
     meteo1.await_lab()
-    expect(meteo1.page.locator(".jp-Launcher")).to_contain_text("Python 3.11 (pyGMS)")
+    for category in ("Notebook", "Console"):
+        cards = meteo1.page.locator(f'.jp-LauncherCard[data-category="{category}"]')
+        # In this order, which is the table's.
+        expect(cards.locator(".jp-LauncherCard-label")).to_have_text(KERNELS)
     meteo1.picture("lab")
 
 

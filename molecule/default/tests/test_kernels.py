@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -116,17 +117,17 @@ def test_a_long_computation_is_interrupted(
     name: str,
     record_property: Callable[[str, float], None],
 ) -> None:
-    """Within a second, and the kernel has kept what it knew."""
+    """And has kept what it knew. How soon goes into the report: a busy machine is slow."""
     host.check_output(f"rm -f {HOME}/looping")
     with ThreadPoolExecutor(1) as pool:
         cell = pool.submit(running.run_cell, SERVER, kernels[name], LOOPS[name])
         wait_for("the loop", lambda: host.file(f"{HOME}/looping").exists, 30)
         start = time.monotonic()
         running.kernel_action(SERVER, kernels[name], "interrupt")
-        cell.result(timeout=30)
-        seconds = time.monotonic() - start
-    record_property("seconds_until_interrupted", round(seconds, 2))
-    assert seconds < 1
+        answers = cell.result(timeout=30)
+        record_property("seconds_until_interrupted", round(time.monotonic() - start, 2))
+    errors = [a["content"]["ename"] for a in answers if a["msg_type"] == "error"]
+    assert errors == ([] if name == R else ["KeyboardInterrupt"])
     show = "cat(kept + 1)" if name == R else "print(kept + 1)"
     assert running.compute(SERVER, kernels[name], show) == "42"
 
@@ -173,3 +174,29 @@ def test_a_kernel_starts_activated_and_ends_when_it_is_asked_to(
     assert shown[0].startswith(f"{KERNELS}/jh-ganymede-pyGMS-3.9/jh-ganymede-pyGMS-3.9-")
     assert running.session.delete(f"{running.address(SERVER)}/api/kernels/{kernel}", timeout=30).ok
     wait_for("its end", partial(gone, node, shown[1]), 10)
+
+
+MODULE = """#%Module
+prepend-path PATH /opt/module-test
+setenv FROM_MODULE yes
+"""
+
+
+def test_modules_of_the_site_are_loaded_before_the_kernel(host: Host) -> None:
+    """By the real `module` command, of Debian's package environment-modules."""
+    wrapper, folder = "/software/jupyterhub/bin/start-kernel", "/opt/module-test"
+    program = f"{folder}/hello"
+    host.check_output(f"mkdir -p {folder}/modulefiles/tool")
+    host.check_output(f"printf %s {shlex.quote(MODULE)} > {folder}/modulefiles/tool/1.0")
+    host.check_output(
+        f"printf '#!/bin/sh\\necho $FROM_MODULE \"$@\"\\n' > {program}; chmod 755 {program}"
+    )
+    start = f"runuser -u meteo1 -- env MODULEPATH={folder}/modulefiles {wrapper} --module tool/"
+    try:
+        assert host.check_output(f"{start}1.0 -- hello 'a b'") == "yes a b"
+        assert host.check_output(f"{start}1.0 --find hello") == program
+        refused = host.run(f"{start}2.0 -- hello")
+        assert (refused.rc, refused.stdout) == (1, "")
+        assert "the module tool/2.0 cannot be loaded on" in refused.stderr
+    finally:
+        host.check_output(f"rm -r {folder}")
