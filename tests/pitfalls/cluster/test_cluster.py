@@ -267,7 +267,8 @@ def test_how_a_job_ended_is_known_though_the_queue_forgets(
     try:
         job = ana.run()
         node = ana.job().node
-        cluster.run(node, "pkill", "-9", "-u", ana.name, "-f", "jupyterhub-singleuser|labhub")
+        # The newest: the keeper of the job names the server in its own command line.
+        cluster.run(node, "pkill", "-9", "-n", "-u", ana.name, "-f", "jupyterhub-singleuser|labhub")
         reached("the end is seen", lambda: not (ana.server(SERVER) or {}).get("ready"), 40)
         page = ana.page()
         told = next((line for line in page.splitlines() if job in line), "")
