@@ -191,7 +191,7 @@ def role_settings(roles: Path) -> dict[str, Options]:
 
 def site_settings(playbooks: Path) -> dict[str, Options]:
     """The variables of the site: those that the playbooks hand to the roles."""
-    text = "".join(path.read_text(encoding="utf-8") for path in playbooks.glob("*.yml"))
+    text = "".join(path.read_text(encoding="utf-8") for path in playbooks.rglob("*.yml"))
     return {"ganymede": {name: {} for name in re.findall(r"\bganymede_\w+", text)}}
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ REHEARSAL = REPOSITORY / "molecule" / "rehearsal" / "conda"
 sys.path.insert(0, str(REHEARSAL))
 
 from offline_channel.package import PLACEHOLDER, Package, write  # noqa: E402 - the line above
+
+from tests.unit.conda.environments import Demo  # noqa: E402
 
 TOOL = f"""#!/bin/sh
 # lives in {PLACEHOLDER}
@@ -40,7 +43,10 @@ def make_package(work: Path, channel: Path, name: str, version: str, script: str
 
 @pytest.fixture(scope="session")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A channel: `tool` 1.0 and 2.0, `failing` (ends with 3) and `spoilt` (its bytes changed)."""
+    """A channel: `tool` 1.0 and 2.0, `large` (4 MB), `failing` (ends with 3) and `spoilt`.
+
+    The bytes of `spoilt` are not those that the channel names.
+    """
     work = tmp_path_factory.mktemp("packages")
     channel = tmp_path_factory.mktemp("channel")
     for folder in ("noarch", "linux-64"):
@@ -48,6 +54,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in ("1.0", "2.0"):
         make_package(work, channel, "tool", version, TOOL)
     make_package(work, channel, "failing", "1.0", STATUS)
+    make_package(work, channel, "large", "1.0", TOOL + "# " + secrets.token_hex(2 * 10**6))
     make_package(work, channel, "spoilt", "1.0", TOOL)
     asyncio.run(index_fs(channel, write_zst=False, write_shards=False))
     with (channel / "noarch" / "spoilt-1.0-0.conda").open("ab") as package:
@@ -81,3 +88,16 @@ def micromamba(stand_in: Path, tmp_path: Path) -> Micromamba:
         )
 
     return run
+
+
+@pytest.fixture
+def demo(tmp_path: Path, channel: Path, stand_in: Path) -> Demo:
+    """An environment that has no version yet."""
+    return Demo(tmp_path, channel, stand_in)
+
+
+@pytest.fixture
+def served(demo: Demo) -> Demo:
+    """The same with tool 1.0 in service."""
+    demo.serve("tool=1.0")
+    return demo

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The module conda_environment: what its hash covers, and the commands that it runs."""
+"""The module conda_environments: what its hash covers, and the commands that it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-ROLE = Path(__file__).resolve().parents[3] / "roles" / "conda_root"
+from tests.unit.conda.environments import ROLE, load_versions
+
 LOCK = """\
 # a comment
 numpy==2.4.6 \\
@@ -24,9 +25,9 @@ xarray==2026.9.0 --hash=sha256:cc  # another
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
     """The module's file, which is in no package."""
-    spec = importlib.util.spec_from_file_location(
-        "conda_environment", ROLE / "library" / "conda_environment.py"
-    )
+    load_versions()
+    file = ROLE / "library" / "conda_environments.py"
+    spec = importlib.util.spec_from_file_location("conda_environments", file)
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
@@ -54,8 +55,8 @@ def options(**changes: Any) -> dict[str, Any]:
 
 
 def version(module: ModuleType, **changes: Any) -> str:
-    name: str = module.layout(options(**changes)).prefix.name
-    return name
+    given = options(**changes)
+    return f"{given['name']}-{module.specification_hash(module.specification(given))}"
 
 
 def test_the_hash_is_stable(module: ModuleType) -> None:
@@ -134,17 +135,17 @@ def test_commands_see_proxy_and_certificates_and_no_foreign_settings(
     monkeypatch.setenv("CONDA_CHANNELS", "elsewhere")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     given = options(proxy="http://proxy:3128", ca_bundle="/etc/ca.pem")
-    variables = module.environment(given, tmp_path)
+    variables = module.variables_for(given, tmp_path)
     assert variables["https_proxy"] == "http://proxy:3128"
     assert variables["REQUESTS_CA_BUNDLE"] == variables["PIP_CERT"] == "/etc/ca.pem"
     assert not {"CONDA_CHANNELS", "PYTHONPATH"} & set(variables)
 
 
 def test_a_command_that_takes_too_long_is_stopped(module: ModuleType) -> None:
-    with pytest.raises(module.BuildError, match="took longer than 1 seconds"):
+    with pytest.raises(module.VersionError, match="took longer than 1 seconds"):
         module.run("sleep", ["/bin/sleep", "30"], {}, 1)
 
 
 def test_a_failed_command_is_quoted_with_its_last_words(module: ModuleType) -> None:
-    with pytest.raises(module.BuildError, match=r"(?s)status 4: .*last words"):
+    with pytest.raises(module.VersionError, match=r"(?s)status 4: .*last words"):
         module.run("the check", ["/bin/sh", "-c", "echo last words >&2; exit 4"], {}, 10)
