@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +19,17 @@ RUN_MODULE = (
     f"ansible.module_utils.__path__.append({str(ROLE / 'module_utils')!r}); "
     "runpy.run_path(file, run_name='__main__')"
 )
+
+
+def load_file(path: Path) -> ModuleType:
+    """A Python file that is in no package, such as a module or a plugin of Ansible."""
+    load_versions()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def load_versions() -> ModuleType:

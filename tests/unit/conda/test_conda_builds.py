@@ -19,7 +19,14 @@ from typing import Any
 
 import pytest
 
-from tests.unit.conda.environments import Demo, load_versions, module_command, run_module
+from tests.unit.conda.environments import (
+    ROLE,
+    Demo,
+    load_file,
+    load_versions,
+    module_command,
+    run_module,
+)
 
 
 @pytest.fixture
@@ -89,17 +96,7 @@ def test_nothing_changed_costs_one_stat_of_the_shared_file_system(
 
 def load_module(name: str) -> ModuleType:
     """A module of the role as Python's own."""
-    import importlib.util  # noqa: PLC0415
-
-    from tests.unit.conda.environments import ROLE  # noqa: PLC0415
-
-    load_versions()
-    spec = importlib.util.spec_from_file_location(name, ROLE / "library" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(ROLE / "library" / f"{name}.py")
 
 
 def test_debris_is_found_although_nothing_is_to_be_built(served: Demo) -> None:

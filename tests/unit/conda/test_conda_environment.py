@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.unit.conda.environments import ROLE, load_versions
+from tests.unit.conda.environments import ROLE, load_file
 
 LOCK = """\
 # a comment
@@ -25,14 +24,7 @@ xarray==2026.9.0 --hash=sha256:cc  # another
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
     """The module's file, which is in no package."""
-    load_versions()
-    file = ROLE / "library" / "conda_environments.py"
-    spec = importlib.util.spec_from_file_location("conda_environments", file)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return load_file(ROLE / "library" / "conda_environments.py")
 
 
 def options(**changes: Any) -> dict[str, Any]:
