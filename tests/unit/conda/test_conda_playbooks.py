@@ -87,7 +87,7 @@ class Site:
         }
         (self.demo.work / "values.json").write_text(json.dumps(values))
         path = self.demo.work if playbook == "build" else REPOSITORY / "playbooks"
-        arguments = ["-i", self.demo.work / "hosts.yml", "-e", f"@{self.demo.work}/values.json"]
+        arguments = ["-i", f"{self.demo.work}/hosts.yml", "-e", f"@{self.demo.work}/values.json"]
         done = subprocess.run(
             [ANSIBLE, *arguments, path / f"{playbook}.yml", *options],
             cwd=REPOSITORY,
