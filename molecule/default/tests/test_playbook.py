@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,32 +13,9 @@ from machine import REPOSITORY
 from testinfra.host import Host
 
 from tests.hub_client import KERNEL, SERVER, Researcher
+from tests.playbooks import site
 
 TABLE = REPOSITORY / "group_vars/all/profiles.yml"
-
-
-def site(cluster: Cluster, *more: str, **variables: Any) -> tuple[int, str, dict[str, int]]:
-    """Run site.yml; its exit status, what it said, and the hub's line of the recap."""
-    inventory = "inventory/rehearsal" if len(cluster.hosts()) > 1 else "molecule/default/inventory"
-    done = subprocess.run(
-        [
-            "ansible-playbook",
-            f"--inventory={inventory}",
-            f"--extra-vars={json.dumps({'rehearsal_name': cluster.name} | variables)}",
-            *more,
-            "playbooks/site.yml",
-        ],
-        cwd=REPOSITORY,
-        env=os.environ | {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    text = done.stdout + done.stderr
-    recap = re.search(r"^ganymede +: (.*)$", text, re.MULTILINE)
-    counts = dict(re.findall(r"(\w+)=(\d+)", recap[1])) if recap else {}
-    return done.returncode, text, {name: int(count) for name, count in counts.items()}
 
 
 def profiles(host: Host) -> list[dict[str, Any]]:

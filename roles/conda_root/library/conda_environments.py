@@ -217,8 +217,14 @@ def variables_for(options: dict[str, Any], home: Path) -> dict[str, str]:
     return variables
 
 
-def run(step: str, command: list[str], variables: dict[str, str], timeout: int) -> None:
-    """Run one command.
+def run(
+    step: str,
+    command: list[str],
+    variables: dict[str, str],
+    timeout: int,
+    lock: tuple[int, ...] = (),
+) -> None:
+    """Run one command, which inherits the files `lock`.
 
     Raises:
         VersionError: it failed, could not be started or took longer than `timeout` seconds.
@@ -233,6 +239,7 @@ def run(step: str, command: list[str], variables: dict[str, str], timeout: int) 
             stderr=subprocess.STDOUT,
             timeout=timeout,
             check=False,
+            pass_fds=lock,
         )
     except subprocess.TimeoutExpired as problem:
         raise VersionError(
@@ -301,20 +308,20 @@ def build_steps(
     Raises:
         VersionError: one of the steps failed.
     """
-    timeout = options["timeout"]
-    run("micromamba", create_command(options, prefix, work), variables, timeout)
+    limits = (options["timeout"], options["lock"])
+    run("micromamba", create_command(options, prefix, work), variables, *limits)
     inside = dict(
         variables, PATH=f"{prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin", CONDA_PREFIX=str(prefix)
     )
     if options["python_lock"]:
-        run("pip", pip_command(options, prefix, work), inside, timeout)
+        run("pip", pip_command(options, prefix, work), inside, *limits)
     for command in byte_code_commands(prefix, options["workers"]):
-        run("the byte code", command, inside, timeout)
+        run("the byte code", command, inside, *limits)
     for check in options["check"]:
         words = shlex.split(check)
         if words[0] in ("import", "from"):
             words = ["python", "-c", check]
-        run("the check", ["/usr/bin/env", *words], inside, timeout)
+        run("the check", ["/usr/bin/env", *words], inside, *limits)
 
 
 def build(options: dict[str, Any], environment: Environment, digest: str) -> str:
@@ -410,7 +417,8 @@ def bring_about(options: dict[str, Any], *, check_mode: bool) -> Outcome:
         debris = [] if journal.is_locked() else environment.debris()
         return make(options, environment, debris, check_mode=True)
     try:
-        with journal.held(0 if serves else options["timeout"]):
+        with journal.held(0 if serves else options["timeout"]) as lock:
+            options = {**options, "lock": (lock,)}
             return make(options, environment, environment.debris(), check_mode=False)
     except BusyError:
         if serves:  # that run builds what is not asked for here, and cleans up behind itself

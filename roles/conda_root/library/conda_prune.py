@@ -148,7 +148,7 @@ def prune(
         size = megabytes(environment.document(version).get("size", 0))
         if not check_mode:
             environment.remove(version)
-        removed.append(f"{version} is removed, {size}")
+        removed.append(f"{version} {'would be' if check_mode else 'is'} removed, {size}")
     return removed, stays
 
 

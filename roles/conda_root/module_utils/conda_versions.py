@@ -21,7 +21,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FORWARD, ROLLBACK = "forward", "rollback"
 BUSY_INTERVAL = 0.5
@@ -66,8 +66,11 @@ class Journal:
         return False
 
     @contextlib.contextmanager
-    def held(self, patience: float) -> Iterator[None]:
+    def held(self, patience: float) -> Iterator[int]:
         """Be the only one at work; waits for another run for `patience` seconds.
+
+        Gives the number of the file that is locked: a command that inherits it goes on holding the
+        lock when this run is killed, so nobody tidies up under its hands.
 
         What ends with a VersionError has cleaned up behind itself. After anything else the journal
         stays open and the next run looks.
@@ -76,7 +79,7 @@ class Journal:
             BusyError: the other run did not end.
         """
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.file.open("a") as file:
+        with self.file.open("a+") as file:
             deadline = time.monotonic() + patience
             while True:
                 try:
@@ -84,16 +87,27 @@ class Journal:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        raise BusyError(f"Another run is at work in {self.folder}.") from None
+                        raise BusyError(self._sentence(file)) from None
                     time.sleep(BUSY_INTERVAL)
             file.write(f"{os.getpid()} {self.folder}\n")
             file.flush()
             try:
-                yield
+                yield file.fileno()
             except VersionError:
                 file.truncate(0)
                 raise
-            file.truncate(0)
+            else:
+                file.truncate(0)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _sentence(self, file: IO[str]) -> str:
+        file.seek(0)
+        number = (file.read().split() or ["unknown"])[0]
+        return (
+            f"Another run (process {number}), or a command that a killed one has started, is at "
+            f"work in {self.folder}: wait until it has ended, or end it."
+        )
 
 
 class Environment:
@@ -223,8 +237,14 @@ class Environment:
         return [name for name in nearest if name != serving and self.marks(name)]
 
     def left_service(self, version: str) -> float:
-        """When a version was taken out of service last, in seconds since the epoch; 0: never."""
-        times = [entry["time"] for entry in self.history() if entry["from"] == version]
+        """When a version was taken out of service last, in seconds since the epoch.
+
+        0: it never was in service. What is older than the history may have been until that began.
+        """
+        history = self.history()
+        times = [entry["time"] for entry in history if entry["from"] == version]
+        if not times and history and self.built(version) < history[0]["time"]:
+            times = [history[0]["time"]]
         return float(max(times, default=0))
 
     def remove(self, version: str) -> None:

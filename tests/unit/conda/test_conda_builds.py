@@ -148,10 +148,26 @@ def test_two_runs_that_want_the_same_build_it_once(served: Demo) -> None:
     assert answers[0]["environments"] == first["environments"]
 
 
+def test_a_command_of_a_killed_run_keeps_others_out(served: Demo) -> None:
+    """It still writes: what it makes cannot be removed yet."""
+    build = Build(served, "tool=2.0")
+    build.process.kill()
+    build.process.communicate(timeout=10)
+    before = served.versions()
+    assert len(before) == 2
+    failed = served.build("tool=2.0", timeout=1)
+    assert "or a command that a killed one has started, is at work in" in failed["msg"]
+    assert not served.build("tool=1.0")["changed"]
+    assert served.versions() == before
+    build.gate.touch()
+    until("the command ends", lambda: served.build("tool=1.0")["changed"])
+    assert served.versions() == {served.serving()}
+
+
 def test_a_run_does_not_wait_for_ever(served: Demo) -> None:
     build = Build(served, "tool=2.0")
     failed = served.build("tool=2.0", timeout=1)
-    assert "Another run is at work in" in failed["msg"]
+    assert f"Another run (process {build.process.pid})" in failed["msg"]
     assert build.finish()["changed"]
 
 
