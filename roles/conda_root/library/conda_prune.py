@@ -8,6 +8,7 @@ Runs on the managed host, so it keeps to the standard library and to what Python
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,27 +105,50 @@ def surplus(environment: Environment, keep: int) -> list[str]:
     return [name for name in versions if name not in kept]
 
 
-def processes(folder: Path) -> dict[str, list[int]]:
-    """The processes of this host whose program is in a version below the folder, by version."""
-    found: dict[str, list[int]] = {}
+def processes(folder: Path) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
+    """The processes of this host that run out of an environment.
+
+    By version those whose program can be seen; and as if they were jobs those of others, where root
+    may not look into them (a container), but whose command line names the environment.
+    """
+    seen: dict[str, list[str]] = {}
+    hidden: list[dict[str, Any]] = []
+    place = f"{folder.resolve()}/"
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            program = os.readlink(entry / "exe")  # noqa: PTH115 - of a process that may end
+            try:
+                program = os.readlink(entry / "exe")  # noqa: PTH115 - may be a deleted file
+            except PermissionError:
+                words = (entry / "cmdline").read_bytes()
+                if f"{folder}/".encode() in words or place.encode() in words:
+                    job = {"id": f"process {entry.name}", "owner": "of this host"}
+                    hidden.append({**job, "started": began(entry)})
+                continue
         except OSError:
-            continue
-        if program.startswith(f"{folder}/"):
-            version = program[len(str(folder)) + 1 :].partition("/")[0]
-            found.setdefault(version, []).append(int(entry.name))
-    return found
+            continue  # it has ended, or is the kernel's own
+        if program.startswith(place):
+            version = program[len(place) :].partition("/")[0]
+            seen.setdefault(version, []).append(f"process {entry.name} (of this host)")
+    return seen, hidden
 
 
-def users(environment: Environment, version: str, jobs: list[dict[str, Any]]) -> list[str]:
+def began(process: Path) -> float:
+    """When a process began, in seconds since the epoch, as exactly as a second."""
+    ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+    boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.MULTILINE)
+    return (int(boot[1]) if boot else 0) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def users(
+    environment: Environment, version: str, jobs: list[dict[str, Any]], clocks: float
+) -> list[str]:
     """The jobs that may use a version which is not in service.
 
-    A job whose beginning is not known may use every version.
+    A job whose beginning is not known may use every version. The clocks that told when a job began
+    and when the version left service differ by `clocks` seconds at most.
     """
     left = environment.left_service(version)
-    found = [job for job in jobs if left and job["started"] <= left + CLOCKS]
+    found = [job for job in jobs if left and job["started"] <= left + clocks]
     return [f"{job['id']} ({job['owner']})" for job in found]
 
 
@@ -137,10 +161,10 @@ def prune(
         VersionError, OSError: something could not be read or removed.
     """
     removed, stays = [], []
-    running = processes(environment.folder.resolve())
+    seen, hidden = processes(environment.folder)
     for version in surplus(environment, keep):
-        reasons = users(environment, version, jobs)
-        reasons += [f"process {number} of this host" for number in running.get(version, [])]
+        reasons = users(environment, version, jobs, CLOCKS) + seen.get(version, [])
+        reasons += users(environment, version, hidden, 1)
         if reasons:
             more = f" and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
             stays.append(f"{version} stays: may be in use by {', '.join(reasons[:NAMED])}{more}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.conda.environments import Demo
+from tests.unit.conda.environments import ROLE, Demo, load_file, load_versions
 
 SPECS = (["tool=1.0"], ["tool=2.0"], ["tool=1.0", "large"], ["tool=2.0", "large"])
 DAY = 86400
@@ -122,12 +123,40 @@ def test_a_process_of_this_host_keeps_its_version(chain: tuple[Demo, list[str]])
         answer = demo.prune()
         assert demo.versions() == {names[0], *names[2:]}
         assert any(
-            line == f"{names[0]} stays: may be in use by process {process.pid} of this host"
+            line == f"{names[0]} stays: may be in use by process {process.pid} (of this host)"
             for line in answer["report"]
         )
         process.kill()
     demo.prune()
     assert demo.versions() == set(names[2:])
+
+
+@pytest.mark.parametrize(("moved", "stays"), [(0, True), (-60, False)])
+def test_a_process_that_cannot_be_looked_into_counts_since_it_began(
+    chain: tuple[Demo, list[str]], monkeypatch: pytest.MonkeyPatch, moved: int, stays: bool
+) -> None:
+    """As root in a container, who may not see the programs of others."""
+    demo, names = chain
+    module = load_file(ROLE / "library" / "conda_prune.py")
+    environment = load_versions().Environment(demo.row["root"], "demo")
+
+    readlink = os.readlink
+
+    def refused(path: Path) -> str:
+        if path.name == "exe":
+            raise PermissionError(path)
+        return readlink(path)
+
+    program = demo.folder / "current" / "bin" / "sleep"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
+        # The version that leaves service now was in it when the process began; or it had left.
+        environment.switch(names[2], "forward")
+        demo.backdate(-moved)
+        monkeypatch.setattr(os, "readlink", refused)
+        found = module.users(environment, names[3], module.processes(demo.folder)[1], 1)
+        process.kill()
+    assert found == ([f"process {process.pid} (of this host)"] if stays else [])
 
 
 def test_a_version_that_waits_to_be_switched_is_kept(chain: tuple[Demo, list[str]]) -> None:
