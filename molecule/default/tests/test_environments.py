@@ -145,8 +145,11 @@ def test_killed_playbook_leaves_nothing_after_the_next_run(cluster: Cluster, hos
             lambda: host.run("pgrep --full --exact 'sleep 7654399'").rc == 0,
             120,
         )
-        # The playbook, and on the host the module, whose number its journal names.
-        os.killpg(playbook.pid, signal.SIGKILL)
+        # The playbook with its workers, which have sessions of their own; on the host the module,
+        # whose number its journal names.
+        workers = subprocess.check_output(["pgrep", "--parent", str(playbook.pid)], text=True)
+        for number in (playbook.pid, *map(int, workers.split())):
+            os.kill(number, signal.SIGKILL)
         host.check_output(f"kill -9 $(cut -d' ' -f1 {JOURNALS}/{NAME}-*)")
         host.check_output("pkill --full --exact 'sleep 7654399'")
     assert len(versions(host, NAME) - before) == 1
