@@ -102,6 +102,25 @@ def test_a_commit_survives_the_hub(session: Session, tmp_path: Path) -> None:
     assert [user.name for user in other.query(orm.User)] == ["ana"]
 
 
+def test_what_a_killed_hub_left_is_in_the_file_alone(session: Session, tmp_path: Path) -> None:
+    session.add(orm.User(name="ana"))
+    session.commit()
+    left = tmp_path / "left-by-kill-9"
+    left.mkdir()
+    for file in tmp_path.glob("hub.sqlite*"):
+        (left / file.name).write_bytes(file.read_bytes())
+    database.settle(f"sqlite:///{left}/hub.sqlite")
+    (tmp_path / "copy.sqlite").write_bytes((left / "hub.sqlite").read_bytes())
+    copy: Session = orm.new_session_factory(f"sqlite:///{tmp_path}/copy.sqlite")()
+    assert [user.name for user in copy.query(orm.User)] == ["ana"]
+
+
+def test_a_database_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
+    database.settle(f"sqlite:///{tmp_path}/hub.sqlite")
+    database.settle("sqlite:///:memory:")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.asyncio
 async def test_those_who_wait_at_once_share_an_fsync(session: Session, syncs: list[str]) -> None:
     session.add(orm.User(name="ana"))

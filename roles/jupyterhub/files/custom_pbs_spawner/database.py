@@ -11,12 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, make_url, text
 from sqlalchemy.orm import Session
 
 _disks: dict[str, _Disk] = {}
+
+
+def settle(url: str) -> None:
+    """Bring what a killed hub left beside its SQLite database into the database itself.
+
+    JupyterHub copies that file alone before it upgrades it.
+    """
+    address = make_url(url)
+    path = address.database
+    if address.get_backend_name() == "sqlite" and path and Path(path).exists():
+        # What is wrong with the file, JupyterHub says when it opens it next.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def commit_without_waiting(session: Session) -> None:

@@ -36,6 +36,7 @@ class GanymedeHub(JupyterHub):
     name = "jupyterhub"
 
     def init_db(self) -> None:
+        database.settle(self.db_url)
         super().init_db()
         database.commit_without_waiting(self.db)
 
