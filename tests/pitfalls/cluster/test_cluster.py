@@ -270,8 +270,9 @@ def test_how_a_job_ended_is_known_though_the_queue_forgets(
         # The newest: the keeper of the job names the server in its own command line.
         cluster.run(node, "pkill", "-9", "-n", "-u", ana.name, "-f", "jupyterhub-singleuser|labhub")
         reached("the end is seen", lambda: not (ana.server(SERVER) or {}).get("ready"), 40)
-        page = ana.page()
-        told = next((line for line in page.splitlines() if job in line), "")
+        # While the hub cleans up, the page says that the server is being stopped.
+        reached("the clean-up is over", lambda: not (ana.server(SERVER) or {}).get("pending"), 40)
+        told = next((line for line in ana.page().splitlines() if job in line), "")
         assert re.search(r"signal 9|status 137|killed", told, re.IGNORECASE), told or "nothing"
     finally:
         cluster.run(*manage, "unset server keep_completed")
