@@ -19,7 +19,8 @@ COMMANDS = ("qsub", "qstat", "qdel", "pbsnodes")
 PATIENCE = 30.0  # seconds
 # On a cluster queue server, nodes and jobs have processors of their own, and the commands are
 # small C programs: here they do not take the hub's processor when it wants it.
-ELSEWHERE = ("/usr/bin/nice", "-n", "19")
+# The lowest priority, wherever one begins: a hub's commands inherit the hub's.
+ELSEWHERE = ("/usr/bin/nice", "-n", "39")
 SETUP = """\
 create queue tintel queue_type=Execution
 set queue tintel resources_default.walltime = 01:00:00
@@ -34,7 +35,7 @@ COMMAND = """\
 #!/bin/sh
 echo {name} >> {calls}
 export PBS_HOME={spool}
-exec /usr/bin/nice -n 39 {programs}/bin/{name} "$@"
+exec {elsewhere} {programs}/bin/{name} "$@"
 """
 # In the place of sudo, which many machines with containers lack: changes to the account and
 # keeps the environment only when asked to. It is cheaper than sudo, which asks PAM and its rules.
@@ -89,7 +90,13 @@ class Cluster:
     def _script(self, name: str, text: str) -> None:
         path = self.bin / name
         path.write_text(
-            text.format(name=name, calls=self._calls, spool=self.spool, programs=self._programs)
+            text.format(
+                name=name,
+                calls=self._calls,
+                spool=self.spool,
+                programs=self._programs,
+                elsewhere=" ".join(ELSEWHERE),
+            )
         )
         path.chmod(0o755)
 

@@ -98,8 +98,7 @@ class Probe:
             name = _name(handle._callback)
             begun = time.perf_counter()
             run(handle)
-            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - begun
-            self._often[name] += 1
+            self._account(name, time.perf_counter() - begun)
 
         _replace(Handle, "_run", timed)
 
@@ -109,9 +108,11 @@ class Probe:
             self._collection = time.perf_counter()
         else:
             name = f"garbage collection {info['generation']}"
-            spent = time.perf_counter() - self._collection
-            self._spent[name] = self._spent.get(name, 0.0) + spent
-            self._often[name] += 1
+            self._account(name, time.perf_counter() - self._collection)
+
+    def _account(self, name: str, spent: float) -> None:
+        self._spent[name] = self._spent.get(name, 0.0) + spent
+        self._often[name] += 1
 
     # --- processes
 

@@ -277,7 +277,7 @@ def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
 
 
 def asked() -> dict[str, Callable[[], Tally]]:
-    """The parts that the command line names. `chaos` is not one of `all`: `cluster` has a bit."""
+    """The parts that the command line names. `chaos` is not one of `all`: it takes long."""
     parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, "chaos", "all"], default="all")
     parser.add_argument("--faults", type=int, default=100, help="of chaos (default: 100)")

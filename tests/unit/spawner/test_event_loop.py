@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from custom_pbs_spawner import database, memory
-from custom_pbs_spawner.turns import Stage, Turns
+from custom_pbs_spawner.turns import Stage, Turnstile
 from jupyterhub import orm
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -29,12 +29,12 @@ async def _iterations(counter: list[int]) -> None:
 
 @pytest.mark.asyncio
 async def test_the_furthest_start_is_first_and_nobody_shares_a_turn() -> None:
-    turns, counter = Turns(), [0]
+    turnstile, counter = Turnstile(), [0]
     counting = asyncio.ensure_future(_iterations(counter))
     taken: list[tuple[Stage, int]] = []
 
     async def work(stage: Stage) -> None:
-        await turns.take(stage)
+        await turnstile.take(stage)
         taken.append((stage, counter[0]))
 
     asked = [Stage.REQUEST] * 5 + [Stage.TOKEN] * 5 + [Stage.READY] * 5
@@ -47,13 +47,13 @@ async def test_the_furthest_start_is_first_and_nobody_shares_a_turn() -> None:
 
 @pytest.mark.asyncio
 async def test_who_gives_up_takes_no_turn() -> None:
-    turns = Turns()
-    first, gone, last = (asyncio.ensure_future(turns.take(Stage.TOKEN)) for _ in range(3))
+    turnstile = Turnstile()
+    first, gone, last = (asyncio.ensure_future(turnstile.take(Stage.TOKEN)) for _ in range(3))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.wait_for(asyncio.gather(first, last), 5)
     assert gone.cancelled()
-    await asyncio.wait_for(turns.take(Stage.REQUEST), 5)
+    await asyncio.wait_for(turnstile.take(Stage.REQUEST), 5)
 
 
 # --- the database ----------------------------------------------------------------------------

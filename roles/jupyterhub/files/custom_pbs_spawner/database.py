@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The hub's database: commits that do not hold up the event loop, and lose nothing that counts.
 
-JupyterHub commits a dozen times for one start, in its event loop. With SQLite each of them waits
+JupyterHub commits many times for one start, in its event loop. With SQLite each of them waits
 for the disk, and every request with it. Here a commit survives the end of the hub at once
 (https://www.sqlite.org/pragma.html#pragma_synchronous: NORMAL in WAL mode), and what a job stands
 on is brought to the disk by `on_disk`, in a thread, before the job is submitted.

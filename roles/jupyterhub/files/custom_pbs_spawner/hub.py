@@ -89,7 +89,8 @@ class GanymedeHub(JupyterHub):
         if not isinstance(child, CustomPBSSpawner) or child.record is None:
             return
         if row.server is None:
-            row.server = orm.Server(base_url=self._path(user, row))
+            path = url_path_join(user.base_url, url_escape_path(row.name), "/")
+            row.server = orm.Server(base_url=path)
             # Only the database fills in the other columns.
             self.db.flush()
         spawner.server = Server(orm_server=row.server)
@@ -104,11 +105,6 @@ class GanymedeHub(JupyterHub):
             spawner._spawn_future = asyncio.ensure_future(self._resume(user, spawner, child))
             spawner._spawn_future.add_done_callback(lambda future: _end_start(spawner, future))
         self.log.info("Server %s: job %s, %s.", spawner._log_name, record.job_id, child.phase.value)
-
-    @staticmethod
-    def _path(user: User, row: orm.Spawner) -> str:
-        path: str = url_path_join(user.base_url, url_escape_path(row.name), "/")
-        return path
 
     def _watch(self, user: User, spawner: ProfileMenuSpawner) -> None:
         """Have the server cleaned up when a poll says that its job is over."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Short garbage collections.
 
-Python's collector looks at everything there is, and the event loop waits: 0.2 s for the modules of
-a hub alone, more with each server. Here what survives a full collection is set aside, so that the
-next one looks only at what is new (https://docs.python.org/3/library/gc.html#gc.freeze). Cycles
-that end later are found once a day.
+Python's collector looks at everything there is, and the event loop waits: with a hundred servers
+0.2 to 0.3 s were measured, most of it for modules that stay. Here what survives a full collection
+is set aside, so that the next one looks only at what is new
+(https://docs.python.org/3/library/gc.html#gc.freeze). Cycles that end later are found once a day.
 """
 
 from __future__ import annotations

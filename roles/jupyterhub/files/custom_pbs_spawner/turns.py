@@ -29,7 +29,7 @@ class Stage(IntEnum):
     REQUEST = 4
 
 
-class Turns:
+class Turnstile:
     """Who waits for a turn, in the order in which they get one."""
 
     def __init__(self) -> None:
@@ -56,10 +56,10 @@ class Turns:
         self._giving = None
 
 
-def shared(settings: dict[str, Any]) -> Turns:
-    """The turns of this hub, in its settings."""
-    turns: Turns = settings.setdefault("ganymede_turns", Turns())
-    return turns
+def shared(settings: dict[str, Any]) -> Turnstile:
+    """The turnstile of this hub, in its settings."""
+    turnstile: Turnstile = settings.setdefault("ganymede_turnstile", Turnstile())
+    return turnstile
 
 
 class _InTurn(RequestHandler):
