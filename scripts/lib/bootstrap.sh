@@ -23,6 +23,11 @@ has_browser() {
     [[ -x ${GANYMEDE_CHROMIUM:-} ]] || command -v chromium >/dev/null
 }
 
+# A client alone (a command without dockerd) does when there is an engine elsewhere that it reaches.
+has_docker() {
+    command -v docker >/dev/null && { command -v dockerd >/dev/null || ((EUID != 0)) || docker_answers; }
+}
+
 # Print the packages that are missing, one on each line; with the argument `browser` those of the walk, too.
 missing_packages() {
     if [[ ${1:-} == browser ]] && ! has_browser; then
@@ -30,7 +35,7 @@ missing_packages() {
     fi
     [[ -r /etc/ssl/certs/ca-certificates.crt || -r ${GANYMEDE_CA_BUNDLE:-} ]] || echo ca-certificates
     find_python >/dev/null || printf '%s\n' python3 python3-venv
-    if ! command -v docker >/dev/null; then
+    if ! has_docker; then
         echo docker.io
         # Debian 13 has the client in a package of its own.
         ! apt-cache show docker-cli >/dev/null 2>&1 || echo docker-cli

@@ -113,6 +113,7 @@ def scenario(name: str, *reports: str) -> Tally:
     """One Molecule scenario; the tests of its verify step are counted from `reports`.
 
     Its containers go in any case, and before that their journals are kept if anything failed.
+    It begins with none: those of a run that was cut off would be taken for this one's.
     """
     files = [JUNIT / report for report in reports]
     for file in files:
@@ -128,7 +129,9 @@ def scenario(name: str, *reports: str) -> Tally:
         else:
             say(f"    {COLOUR.sub('', line).strip()}")
 
+    tally.count(passed=_molecule(name, "destroy"))
     try:
+        # Molecule itself would destroy before the journals are kept.
         failed = not _molecule(name, "test", "--destroy=never", "--no-report", on_line=count)
         for file in files:
             tally.add(_count(file))

@@ -279,7 +279,9 @@ class SmallTorque:
         path = self.root / "calls"
         if not path.exists():
             return []
-        calls = [json.loads(line) for line in path.read_text().splitlines()]
+        # A line without its end is still being written.
+        lines = path.read_text().splitlines(keepends=True)
+        calls = [json.loads(line) for line in lines if line.endswith("\n")]
         return [call for call in calls if not name or Path(call["argv"][0]).name == name]
 
     def job(self, number: int) -> dict[str, Any]:

@@ -121,13 +121,17 @@ def test_odd_states_and_options_lock_nobody_out(own_hub: Hub) -> None:
         own_hub.wait_ready(name)
 
 
-def test_start_that_takes_too_long_says_so_and_leaves_no_job(own_hub: Hub) -> None:
-    own_hub.extra = "c.CustomPBSSpawner.start_timeout = 5"
+# A queue that is silent from the beginning takes a part of the time before the job is submitted.
+@pytest.mark.parametrize("silence", ["", "hang"])
+def test_start_that_takes_too_long_says_so_and_leaves_no_job(own_hub: Hub, silence: str) -> None:
+    own_hub.extra = "c.CustomPBSSpawner.start_timeout = 15"
     own_hub.queue.knob("schedule", "hold")
+    own_hub.queue.knob("qstat", silence)
     own_hub.start()
     token = own_hub.add_user("ana")
     own_hub.start_server("ana", token)
-    wait_for(lambda: "The job did not start within 5 seconds" in own_hub.log())
+    wait_for(lambda: "The job did not start within 15 seconds" in own_hub.log())
+    own_hub.queue.knob("qstat")
     wait_for(lambda: not own_hub.server("ana").get("pending"))
     assert own_hub.queue.jobs() == []
 

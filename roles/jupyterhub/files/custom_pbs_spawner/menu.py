@@ -208,6 +208,7 @@ class ProfileMenuSpawner(ProfilesSpawner):
         child.language = self.language()
         if isinstance(child, CustomPBSSpawner):
             self.check_limit(child.queue_view)
+            child.asked_at = asyncio.get_running_loop().time()
             # Counts for the limit from here on, not only when its coroutine first runs.
             child.phase = Phase.SUBMITTED
         self.endings.pop(self._ending_key, None)
