@@ -13,15 +13,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +26,7 @@ from typing import Any
 
 import requests
 
-from benchmarks import sandbox
+from benchmarks import installed, sandbox
 from benchmarks.cluster import REPOSITORY, Cluster
 from benchmarks.hub import OURS, ClassSet, Hub
 
@@ -41,11 +37,6 @@ USABLE = ("lab/api/settings", "api/kernelspecs", "api/contents?content=1", "api/
 """What JupyterLab asks its server for before somebody can click into it."""
 
 USERS = {"local": "local1", "ours": "ours1"}
-LOCK = REPOSITORY / "requirements" / "notebook.txt"
-PROXY_LOCKS = [
-    REPOSITORY / "molecule" / "rehearsal" / "conda" / "npm" / name
-    for name in ("package.json", "package-lock.json")
-]
 ROLE = REPOSITORY / "roles" / "jupyterhub" / "files"
 
 PROXY = """
@@ -244,47 +235,6 @@ def _start_proxy(hub: Hub, proxy: Path) -> None:
         )  # fmt: skip
 
 
-# --- what has to be installed once -------------------------------------------------------------
-
-
-def _cached(name: str, *locks: Path) -> Path:
-    """The folder in the cache for what these locks describe."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganymede"
-    digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:12]
-    return Path(os.environ.get("GANYMEDE_CACHE") or base) / "benchmarks" / f"{name}-{digest}"
-
-
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, made by `make` unless that has come to its end before."""
-    done = folder / ".complete"
-    if not done.exists():
-        print(f"{folder.name} is being installed …", file=sys.stderr, flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        make(folder)
-        done.touch()
-    return folder
-
-
-def _notebook_environment(folder: Path) -> None:
-    """JupyterLab as requirements/notebook.txt has it, for the machine's own Python 3.11."""
-    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", folder], check=True)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "-qq",
-         "--no-deps", "--require-hashes", "--requirement", LOCK], check=True,
-    )  # fmt: skip
-
-
-def _proxy(folder: Path) -> None:
-    """configurable-http-proxy, with the Node.js of this machine."""
-    for lock in PROXY_LOCKS:
-        shutil.copy(lock, folder)
-    subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"],  # noqa: S607
-        cwd=folder, check=True,
-    )  # fmt: skip
-
-
 # --- the command -------------------------------------------------------------------------------
 
 
@@ -315,8 +265,7 @@ def main() -> None:
         results = asyncio.run(_measure(root, options.repeat, environment, proxy))
         out.write_text(json.dumps(results))
         return
-    environment = _made_once(_cached("notebook", LOCK), _notebook_environment)
-    proxy = _made_once(_cached("proxy", *PROXY_LOCKS), _proxy)
+    environment, proxy = installed.notebook_environment(), installed.proxy()
     with sandbox.folder() as folder:
         out = folder / "click.json"
         arguments = [

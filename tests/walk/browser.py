@@ -211,5 +211,14 @@ class Researcher:
         expect(seen.nth(number)).to_be_visible()
         return seen.nth(number)
 
+    def show_dask(self, panel: str) -> None:
+        """Open a panel of the dask cluster that the notebook on the screen has started."""
+        self.page.get_by_role("tab", name="Dask", exact=True).click()
+        self.page.locator("[title='Auto-detect dashboard URL']").click()
+        name = f'.dask-DashboardListing-list button[value="{panel}"]'
+        self.page.locator(name).click()
+        frame = self.page.frame_locator(f"iframe[src*=individual-{panel.lower()}]")
+        expect(frame.locator(".bk-DataTable").first).to_be_visible()
+
     def _indicator(self) -> Locator:
         return self.page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")

@@ -130,7 +130,7 @@ class Cluster:
 
     def tidy_home(self, owner: str) -> None:
         """Remove what an earlier walk left: files, and the tabs that JupyterLab would open."""
-        leftovers = ["remembers.ipynb", "hub-is-back", ".jupyter/lab/workspaces"]
+        leftovers = ["remembers.ipynb", "dask.ipynb", "hub-is-back", ".jupyter/lab/workspaces"]
         self.run("node01", "rm", "-rf", *[f"{HOMES}/{owner}/{name}" for name in leftovers])
 
     def restart_hub(self) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from .browser import Album, Researcher
-from .cluster import Cluster, Job, outputs_text, wait_until
+from .cluster import ERA5, Cluster, Job, outputs_text, wait_until
 
 NOTEBOOK = "era5-mean.ipynb"
 SHIPPED = Path(__file__).parents[2] / "notebooks" / NOTEBOOK
@@ -271,6 +272,60 @@ def test_himem4_times_one_two_and_four_workers(
     assert all(elapsed > 0 and rate > 0 for elapsed, rate in timing.values())
     assert any("image/png" in output.get("data", {}) for output in cells["charts"]["outputs"])
     meteo1.stop_server()
+
+
+# A cluster of dask on two nodes: two cores for each worker, more than node01 has left for both.
+DASK = "dask.ipynb"
+DASK_CELLS = {
+    "start": (
+        "from dask.distributed import Client\n"
+        "from dask_jobqueue import PBSCluster\n"
+        "cluster = PBSCluster(cores=2, resource_spec='nodes=1:ppn=2,mem=800mb')\n"
+        "cluster.scale(jobs=2)\n"
+        "client = Client(cluster)\n"
+        "client.wait_for_workers(2, timeout=90)\n"
+        "print(*sorted(client.run(lambda: __import__('os').uname().nodename).values()))"
+    ),
+    "mean": (
+        "import xarray as xr\n"
+        f"data = '{ERA5}/VDS/ERA5_0.25.h5'\n"
+        "t2m = xr.open_dataset(data, chunks={'time': 10})['t2m']\n"
+        "yearly = t2m.mean(['latitude', 'longitude']).resample(time='YS').mean().compute()\n"
+        "for year, value in zip(yearly.time.dt.year.values, yearly.values):\n"
+        "    print(year, round(float(value) - 273.15, 2))"
+    ),
+}
+
+
+def test_a_dask_cluster_computes_on_two_nodes_and_ends_with_the_notebook(
+    meteo1: Researcher, cluster: Cluster
+) -> None:
+    cluster.give_file("meteo1", DASK, notebook_of(DASK_CELLS))
+    meteo1.open("/hub/spawn")
+    meteo1.choose("tintel")
+    meteo1.await_lab()
+    meteo1.open_notebook(DASK)
+    meteo1.run_all()
+    meteo1.await_idle(seconds=180)
+    meteo1.show_dask("Workers")
+    meteo1.picture("dask")
+    meteo1.save()
+
+    cells = meteo1.notebook(DASK)
+    assert outputs_text(cells["start"]).split() == ["node01", "node02"]
+    shown = {year: values[0] for year, values in table_rows(outputs_text(cells["mean"])).items()}
+    assert shown == pytest.approx(cluster.yearly_means(), abs=0.006)
+    workers = [job for job in cluster.jobs("meteo1") if job.name == "dask-worker"]
+    assert [(job.queue, job.state) for job in workers] == [("tintel", "R")] * 2
+
+    meteo1.stop_server()
+    cluster.await_no_job("meteo1")
+    for node in ("node01", "node02"):
+        wait_until(
+            f"no process of hers is left on {node}",
+            partial(lambda node: not cluster.processes(node, "meteo1"), node),
+            seconds=30,
+        )
 
 
 # --- what is refused ----------------------------------------------------------------------------

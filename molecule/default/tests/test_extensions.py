@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What JupyterLab has beside the kernels: memory and cores, git, links, dask's workers as jobs."""
+
+from __future__ import annotations
+
+import shlex
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+
+import pytest
+from testinfra.host import Host
+
+from tests.hub_client import KERNEL, SERVER, Researcher, wait_for
+
+HOME = "/oceano/gmeteo/users/meteo1"
+LESSONS = "/software/lessons.git"
+
+
+def test_extensions_are_those_that_are_meant(running: Researcher) -> None:
+    page = running.get(SERVER, "lab/api/extensions").json()
+    names = {extension["name"] for extension in page if extension["enabled"]}
+    assert {"@jupyterlab/git", "@jupyter-server/resource-usage", "dask-labextension"} <= names
+    assert running.get(SERVER, "lsp/status").status_code == 404, "no language server"
+    assert running.get(SERVER, "dask/clusters").json() == [], "none of the server's own"
+
+
+def test_resource_usage_knows_the_profile(running: Researcher) -> None:
+    told = running.get(SERVER, "api/metrics/v1").json()
+    assert told["limits"]["memory"]["rss"] == 800 * 1024**2
+    assert told["limits"]["cpu"]["cpu"] == 1
+    assert 0 < told["rss"] < 800 * 1024**2
+
+
+@pytest.fixture
+def lessons(host: Host) -> Iterator[str]:
+    """A git repository that researchers can read; its address."""
+    work = "/tmp/lessons"  # noqa: S108 - of the container
+    script = (
+        f"rm -rf {work} {LESSONS}; git init -q -b main {work} && cd {work} && "
+        "echo hello > one.md && git add . && "
+        "git -c user.name=t -c user.email=t@example.org commit -qm one && "
+        f"git clone -q --bare {work} {LESSONS} && chmod -R a+rX {LESSONS} && "
+        "git config --system --add safe.directory '*'"
+    )
+    host.check_output(f"sh -c {shlex.quote(script)}")
+    yield f"file://{LESSONS}"
+    host.check_output(f"rm -rf {work} {LESSONS} {HOME}/lessons /etc/gitconfig")
+
+
+def test_a_link_fetches_a_lesson_and_git_shows_it(
+    running: Researcher, host: Host, lessons: str
+) -> None:
+    """The address that nbgitpuller's link generator makes leads through the hub to the server."""
+    link = f"{running.url}/hub/user-redirect/{SERVER}/git-pull?repo={lessons}&branch=main"
+    page = running.session.get(link, timeout=30, allow_redirects=False)
+    assert page.status_code == 302, page.text
+    assert page.headers["Location"].startswith(f"/ganymede/user/{running.name}/{SERVER}/git-pull?")
+    path = f"git-pull/api?repo={lessons}&branch=main&targetpath=lessons"
+    answer = running.get(SERVER, path)
+    assert '"phase": "finished"' in answer.text, answer.text
+    assert host.file(f"{HOME}/lessons/one.md").content_string == "hello\n"
+    assert host.file(f"{HOME}/lessons/one.md").user == "meteo1"
+    log = running.session.post(
+        f"{running.address(SERVER)}/git/lessons/log", json={"history_count": 5}, timeout=30
+    ).json()
+    assert [commit["commit_msg"] for commit in log["commits"]] == ["one"]
+
+
+def jobs_named(host: Host, name: str) -> list[ET.Element]:
+    """The jobs of that name that are not over."""
+    answer = host.check_output("/usr/local/torque/bin/qstat -x")
+    return [
+        job
+        for job in ET.fromstring(answer or "<Data/>").iter("Job")  # noqa: S314 - the mock's own
+        if job.findtext("Job_Name") == name and job.findtext("job_state") in set("QHRE")
+    ]
+
+
+CLUSTER = """
+import os
+from dask.distributed import Client
+from dask_jobqueue import PBSCluster
+cluster = PBSCluster()
+cluster.scale(jobs=1)
+client = Client(cluster)
+client.wait_for_workers(1, timeout=50)
+print(cluster.scheduler_address, client.submit(os.getenv, "PBS_JOBID").result(), os.getpid(),
+      client.dashboard_link)
+"""
+
+STRANGER = """
+import asyncio, sys
+from distributed.comm import connect
+from distributed.security import Security
+async def main():
+    for address in (sys.argv[1], sys.argv[1].replace("tls:", "tcp:")):
+        try:
+            comm = await connect(address, timeout=5, **Security().get_connection_args("client"))
+            await comm.write({"op": "identity", "reply": True})
+            print("answered", await asyncio.wait_for(comm.read(), 5))
+        except Exception as error:
+            print("refused", type(error).__name__)
+asyncio.run(main())
+"""
+
+
+def test_a_dask_worker_is_a_job_of_hers_and_ends_with_its_kernel(
+    running: Researcher, researcher: Callable[[str], Researcher], host: Host
+) -> None:
+    kernel = running.start_kernel(SERVER, KERNEL)
+    address, number, process, link = running.compute(SERVER, kernel, CLUSTER).split()
+    (job,) = jobs_named(host, "dask-worker")
+    assert job.findtext("Job_Id") == number
+    assert job.findtext("Job_Owner", "").startswith("meteo1@")
+    assert job.findtext("queue") == "tintel"
+    assert job.findtext("Resource_List/mem") == "800mb"
+    assert job.findtext("Resource_List/walltime") == "24:00:00"
+
+    # The dashboard is behind her login.
+    assert link.startswith(f"/ganymede/user/{running.name}/{SERVER}/proxy/")
+    dashboard = link.removeprefix(f"/ganymede/user/{running.name}/{SERVER}/")
+    assert "Dask: Status" in running.get(SERVER, dashboard).text
+    meteo2 = researcher("meteo2")
+    meteo2.log_in()
+    assert "Dask" not in meteo2.session.get(f"{meteo2.url}{link[9:]}", timeout=10).text
+
+    # Somebody else's account reaches the port, and nothing behind it.
+    assert address.startswith("tls://")
+    python = "/software/jupyterhub/kernels/jh-ganymede-pyGMS-3.11/current/bin/python"
+    stranger = f"cd /; runuser -u meteo2 -- {python} -c {shlex.quote(STRANGER)} {address}"
+    answers = host.check_output(stranger).splitlines()
+    assert [answer.split()[0] for answer in answers] == ["refused", "refused"], answers
+
+    host.check_output(f"kill -9 {process}")
+    wait_for("the end of the worker's job", lambda: not jobs_named(host, "dask-worker"), 90)
+    log = host.file(f"{HOME}/.ganymede/dask/worker.{number}.log").content_string
+    assert "Registered to" in log
