@@ -103,6 +103,11 @@ def unit() -> Tally:
     return tally
 
 
+def pitfalls() -> Tally:
+    """What hostile users and failing parts may do: a real hub in front of a small queue."""
+    return _unit("pitfalls", "tests/pitfalls", "--numprocesses=4", "--dist=loadfile")
+
+
 def _unit(name: str, *arguments: str) -> Tally:
     report = JUNIT / f"{name}.xml"
     command = ["python", "-m", "pytest", *arguments, f"--junitxml={report}"]
@@ -255,8 +260,9 @@ def _count(report: Path) -> Tally:
 PARTS: dict[str, Callable[[], Tally]] = {
     "lint": lint,
     "unit": unit,
+    "pitfalls": pitfalls,
     "default": lambda: scenario("default", "default.xml"),
-    "cluster": lambda: scenario("cluster", "walk.xml"),
+    "cluster": lambda: scenario("cluster", "walk.xml", "pitfalls-cluster.xml", "chaos.xml"),
 }
 
 
@@ -280,7 +286,7 @@ def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
 
 
 def asked() -> dict[str, Callable[[], Tally]]:
-    """The parts that the command line names. `chaos` is not one of `all`: it takes long."""
+    """The parts that the command line names. `cluster` has a short `chaos`; the long one is apart."""
     parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, "chaos", "all"], default="all")
     parser.add_argument("--faults", type=int, default=100, help="of chaos (default: 100)")

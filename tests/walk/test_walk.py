@@ -307,9 +307,9 @@ def test_a_dask_cluster_computes_on_two_nodes_and_ends_with_the_notebook(
     meteo1.open_notebook(DASK)
     meteo1.run_all()
     meteo1.await_idle(seconds=180)
+    meteo1.save()
     meteo1.show_dask("Workers")
     meteo1.picture("dask")
-    meteo1.save()
 
     cells = meteo1.notebook(DASK)
     assert outputs_text(cells["start"]).split() == ["node01", "node02"]
