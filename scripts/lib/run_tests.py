@@ -286,7 +286,7 @@ def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
 
 
 def asked() -> dict[str, Callable[[], Tally]]:
-    """The parts that the command line names. `cluster` has a short `chaos`; the long one is apart."""
+    """The parts that the command line names; a long `chaos` is none of `all`."""
     parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, "chaos", "all"], default="all")
     parser.add_argument("--faults", type=int, default=100, help="of chaos (default: 100)")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traitlets.config import Config
 
-from benchmarks import report
+from benchmarks import report, server
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -68,3 +69,13 @@ def test_a_missed_goal_is_called_missed(results: dict[str, Any]) -> None:
     worse["ours"]["running"]["sizes"]["10"]["calls"] = {"qstat": 13.0, "sudo": 1.0}
     missed = {goal for goal, met, _ in report.goals(worse) if not met}
     assert {"queries a minute, all running: at most 12", "no sudo for queries"} <= missed
+
+
+def test_the_notebook_server_is_measured_with_the_role_s_own_configuration(tmp_path: Path) -> None:
+    server.server_config(tmp_path)
+    config: Any = Config()
+    exec(  # noqa: S102 - our own template
+        (tmp_path / "jupyter_server_config.py").read_text(), {"get_config": lambda: config}
+    )
+    assert config.ServerApp.jpserver_extensions["jupyter_lsp"] is False
+    assert config.DaskJobs.certificate == str(tmp_path / "tls.pem")
