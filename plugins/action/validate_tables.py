@@ -77,6 +77,7 @@ class ActionModule(ActionBase):
                 kernels, file=_file_of(kernels, KERNELS_FILE), profiles=good_profiles(profiles)
             ),
             *kernel_file_problems(kernels, _file_of(kernels, KERNELS_FILE)),
+            *name_problems(kernels, _file_of(kernels, KERNELS_FILE), task_vars or {}),
             *setting_problems(
                 _of_the_site(task_vars or {}),
                 {**role_settings(REPOSITORY / "roles"), **site_settings(REPOSITORY / "playbooks")},
@@ -142,6 +143,18 @@ def kernel_file_problems(kernels: object, file: str) -> Iterator[str]:
             yield f"{file}: row {number} ({row['name']}), {problem}"
 
 
+def name_problems(kernels: object, file: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    """Say which kernels have the name of an environment of the service itself."""
+    rows = variables.get("ganymede_environments")
+    taken = {str(row.get("name")) for row in rows or () if isinstance(row, Mapping)}
+    for number, row in _rows(kernels):
+        if row["name"] in taken:
+            yield (
+                f'{file}: row {number} ({row["name"]}), field "name": an environment of the '
+                "service has this name; write another one."
+            )
+
+
 def kernel_checks(kernels: object, file: str) -> list[dict[str, Any]]:
     """What start-kernel has to find on the host, and what to say where it does not."""
     role = _role_kernels()
@@ -176,6 +189,12 @@ BOUNDS = (
     (re.compile(""), 0, 2**31 - 1),
 )
 """What a number may be, by the name of its setting; the first that fits. Times are seconds."""
+FORMS = {
+    "ganymede_base_url": (r"/[\w./~-]*", "a path that begins with /, such as /ganymede"),
+    "ganymede_home": (r"/.*\{username\}.*", "an absolute path with {username} in it"),
+}
+"""What a text must look like where its role cannot tell, and what to write."""
+TOGETHER = ("proxy_tls_certificate", "proxy_tls_key")
 CHECKED_ROW_BY_ROW = {"jupyterhub_profiles", "kernels_table"}
 
 
@@ -201,6 +220,7 @@ def setting_problems(
     template: Callable[[Any], Any],
 ) -> Iterator[str]:
     """Say which variables of the site have a name or a value that their role does not know."""
+    yield from _form_problems(variables, template)
     for name, value in sorted(variables.items()):
         file = _file_of(value, "")
         for role, options in settings.items():
@@ -216,11 +236,33 @@ def setting_problems(
                 yield f"{file}: {name}: {value!r} is not accepted; write {wish}."
 
 
+def _form_problems(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Iterator[str]:
+    for name, (form, wish) in FORMS.items():
+        value = variables.get(name)
+        if value is not None and not re.fullmatch(form, str(template(value))):
+            yield f"{_file_of(value, '')}: {name}: {value!r} is not accepted; write {wish}."
+    given = [name for name in TOGETHER if name in variables and template(variables[name])]
+    if len(given) == 1:
+        file = _file_of(variables[given[0]], "")
+        yield f"{file}: {' and '.join(TOGETHER)} belong together; write both, or neither."
+    rows = variables.get("ganymede_environments")
+    for row in rows if isinstance(rows, list) else ():
+        lock = row.get("python_lock") if isinstance(row, Mapping) else None
+        if lock and not (REPOSITORY / str(lock)).is_file():
+            yield (
+                f"{_file_of(rows, '')}: ganymede_environments, {row.get('name')}: python_lock "
+                f"{str(lock)!r} is not in the repository; write the path of a file that is."
+            )
+
+
 def _wish(name: str, value: object, option: Mapping[str, Any]) -> str:
     """What should stand in the place of a value; nothing when the value is right."""
     spec = {key: option[key] for key in ("type", "choices", "elements") if key in option}
     checked = ArgumentSpecValidator({"value": spec}).validate({"value": value})
     kind = option.get("type", "str")
+    if kind == "list" and isinstance(value, str):
+        # Ansible would take it apart at its commas.
+        return KINDS[kind]
     if not checked.error_messages:
         if kind not in ("int", "float"):
             return ""
@@ -248,4 +290,7 @@ def _file_of(value: object, usual: str) -> str:
     if origin is None or not origin.path:
         return usual
     path = Path(origin.path).resolve()
+    if path.is_relative_to(REPOSITORY / "playbooks"):
+        # Nobody wrote it: a playbook's own default.
+        return usual
     return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)

@@ -30,7 +30,8 @@ COMMON: dict[str, Any] = {
     "shared-temp-directory": None,
     "extra": None,
     "worker-command": "distributed.cli.dask_worker",
-    "worker-extra-args": [],
+    # A worker's dashboard has no login, and shows what it computes: without this, on all addresses.
+    "worker-extra-args": ["--dashboard-address", "localhost:0"],
     "shebang": "#!/bin/bash",
     "account": None,
     "env-extra": None,

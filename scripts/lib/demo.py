@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -275,6 +276,11 @@ def main() -> int:
                 demo.logs(asked.host)
             case "shell":
                 demo.shell(asked.host)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has enough, as in `status | head`. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except PlainError as problem:
         say("")
         print(problem, file=sys.stderr)

@@ -46,13 +46,15 @@ class Pin:
     @property
     def is_old(self) -> bool:
         """Whether there is a newest release and the pin keeps it out."""
-        return bool(self.newest) and not allows(self.held, self.newest)
+        return bool(self.newest) and exceeds(self.newest, self.held)
 
 
 def number(version: str) -> tuple[tuple[int, int, str], ...]:
-    """A release in parts: numbers by value, words such as rc before numbers."""
+    """A release in parts: numbers by value, words such as rc before numbers, post after the end."""
     parts = re.findall(r"\d+|[a-z]+", version.lower())
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    return tuple(
+        (1, int(part), "") if part.isdigit() else (int(part == "post"), -1, part) for part in parts
+    )
 
 
 def order(version: str) -> tuple[tuple[int, int, str], ...]:
@@ -60,11 +62,16 @@ def order(version: str) -> tuple[tuple[int, int, str], ...]:
     return (*number(version), (1, -1, ""))
 
 
+def limit(part: str) -> tuple[str, str]:
+    """Operator and release of one part of a pin."""
+    operator, wanted = re.match(r"([=<>!]*)(.*)", part).groups()  # type: ignore[union-attr]
+    return operator, wanted.partition("=")[0].removesuffix("*").removesuffix(".")
+
+
 def allows(held: str, version: str) -> bool:
     """Whether a pin lets a release in: `1.2.3`, `=1.2`, `=1.2.*=build`, `>=2`, `<4.9`, `>=1,<3`."""
     for part in held.split(","):
-        operator, wanted = re.match(r"([=<>!]*)(.*)", part).groups()  # type: ignore[union-attr]
-        wanted = wanted.partition("=")[0].removesuffix("*").removesuffix(".")
+        operator, wanted = limit(part)
         own, other = order(version), order(wanted)
         fits = {
             ">=": own >= other,
@@ -76,6 +83,15 @@ def allows(held: str, version: str) -> bool:
         if not fits:
             return False
     return True
+
+
+def exceeds(version: str, held: str) -> bool:
+    """Whether a release is too high for a pin; one that is too low for it is not newer."""
+    return any(
+        order(version) >= order(limit(part)[1])
+        for part in held.split(",")
+        if not part.startswith(">") and not allows(part, version)
+    )
 
 
 def python_pins() -> Iterator[Pin]:

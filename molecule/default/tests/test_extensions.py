@@ -81,8 +81,9 @@ cluster = PBSCluster()
 cluster.scale(jobs=1)
 client = Client(cluster)
 client.wait_for_workers(1, timeout=50)
+(worker,) = client.scheduler_info()["workers"].values()
 print(cluster.scheduler_address, client.submit(os.getenv, "PBS_JOBID").result(), os.getpid(),
-      client.dashboard_link)
+      client.dashboard_link, worker["host"], worker["services"]["dashboard"])
 """
 
 STRANGER = """
@@ -105,7 +106,8 @@ def test_a_dask_worker_is_a_job_of_hers_and_ends_with_its_kernel(
     running: Researcher, researcher: Callable[[str], Researcher], host: Host
 ) -> None:
     kernel = running.start_kernel(SERVER, KERNEL)
-    address, number, process, link = running.compute(SERVER, kernel, CLUSTER).split()
+    told = running.compute(SERVER, kernel, CLUSTER).split()
+    address, number, process, link, worker, port = told
     (job,) = jobs_named(host, "dask-worker")
     assert job.findtext("Job_Id") == number
     assert job.findtext("Job_Owner", "").startswith("meteo1@")
@@ -127,6 +129,8 @@ def test_a_dask_worker_is_a_job_of_hers_and_ends_with_its_kernel(
     stranger = f"cd /; runuser -u meteo2 -- {python} -c {shlex.quote(STRANGER)} {address}"
     answers = host.check_output(stranger).splitlines()
     assert [answer.split()[0] for answer in answers] == ["refused", "refused"], answers
+    # A worker's dashboard asks for no login: it is for its own node alone.
+    assert not host.addr(worker).port(port).is_reachable
 
     killed = f"import subprocess; subprocess.Popen(['sh', '-c', 'sleep 1; kill -9 {process}'])"
     running.compute(SERVER, kernel, killed)

@@ -83,7 +83,10 @@ def file_problems(row: Mapping[str, Any], repository: str) -> Iterator[str]:
     try:
         names = package_names(text)
     except yaml.YAMLError as error:
-        yield f"{said} cannot be read as YAML: {' '.join(str(error).split())}."
+        yield (
+            f"{said} cannot be read as YAML: {' '.join(str(error).split())}; below dependencies: "
+            "write one package a line, each beginning with -."
+        )
         return
     if field == "lock":
         yield from (f"{said}: {problem}" for problem in lock_problems(text))

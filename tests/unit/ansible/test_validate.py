@@ -58,6 +58,13 @@ kernels_table:
   - {name: k2, display_name: Two}
   - {name: k3, display_name: Three, environment: environments/none.yml, profiles: [good]}
   - {name: k4, display_name: Four, environment: environments/none.yml, profiles: [gone]}
+  - {name: notebook, display_name: Five, prefix: /opt/R}
+jupyterhub_admin_users: meteo1
+ganymede_base_url: ganymede
+ganymede_home: /home/username
+proxy_tls_certificate: /etc/ssl/hub.pem
+ganymede_environments:
+  - {name: notebook, root: /software, conda: [python], python_lock: requirements/hib.txt}
 jupyterhub_idle_timout: 60
 jupyterhub_start_timeout: -5
 jupyterhub_query_interval: .nan
@@ -85,6 +92,7 @@ EXPECTED = [
     ("row 2 (k2)", "environment", "is missing; write"),
     ("row 3 (k3)", "environment", "write the path of a file that is."),
     ("row 4 (k4)", "profiles", "write one of good,"),
+    ("row 5 (notebook)", "name", "an environment of the service has this name"),
 ]
 
 
@@ -158,6 +166,11 @@ def test_a_misspelt_setting_is_told_with_the_right_name(refusal: tuple[Path, str
         "jupyterhub_query_interval: nan is not accepted",
         "jupyterhub_start_timeout: -5 is not accepted; write a whole number from 1 to 31536000.",
         "there is no setting ganymede_hub_hots; write ganymede_hub_host.",
+        "jupyterhub_admin_users: 'meteo1' is not accepted; write a list",
+        "ganymede_base_url: 'ganymede' is not accepted; write a path that begins with /",
+        "ganymede_home: '/home/username' is not accepted; write an absolute path with {username}",
+        "proxy_tls_certificate and proxy_tls_key belong together; write both, or neither.",
+        "ganymede_environments, notebook: python_lock 'requirements/hib.txt' is not in the",
     ],
 )
 def test_a_wrong_setting_is_told_with_file_and_advice(
@@ -219,6 +232,7 @@ def test_a_misspelt_table_is_told(ansible: Any, write_inventory: Any) -> None:
     done = ansible("ansible-playbook", "-i", str(write_inventory(site)), "playbooks/validate.yml")
     assert done.returncode == 2
     assert "jupyterhub_profiles has no rows; write at least one." in done.stdout
+    assert "validate.yml: jupyterhub_profiles" not in done.stdout
     assert "no setting jupyterhub_profile; write jupyterhub_profiles." in done.stdout
 
 

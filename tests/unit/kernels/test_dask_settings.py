@@ -53,6 +53,7 @@ def test_no_scheduler_listens_without_tls(table: list[dict[str, Any]]) -> None:
     for section in dask_settings(table, TLS)["jobqueue"].values():
         assert section["scheduler-options"]["protocol"] == "tls://"
         assert section["scheduler-options"]["dashboard_address"] == "localhost:0"
+        assert section["worker-extra-args"] == ["--dashboard-address", "localhost:0"]
 
 
 def test_the_prologue_is_a_script_that_writes_the_log_and_keeps_few(

@@ -37,6 +37,31 @@ def test_a_pin_lets_a_release_in_or_not(held: str, version: str, fits: bool) -> 
     assert outdated.allows(held, version) is fits
 
 
+@pytest.mark.parametrize(
+    ("held", "newest", "old"),
+    [
+        ("2.5.5", "2.4.6", False),
+        ("2.5.5", "2.5.5", False),
+        ("2.5.5", "2.5.10", True),
+        ("2.5.5", "2.5.5rc1", False),
+        ("2.5.5rc1", "2.5.5", True),
+        ("2.5.5", "2.5.5.post1", True),
+        ("2.5.5.post1", "2.5.6", True),
+        ("=1.2", "1.1.9", False),
+        ("=1.2.*", "1.3", True),
+        (">=2", "1.9", False),
+        (">2", "2", False),
+        (">=2,<3", "1.9", False),
+        (">=2,<3", "3", True),
+        ("<4.9", "4.9", True),
+        ("1.0", "", False),
+    ],
+)
+def test_only_a_release_above_the_pin_is_newer(held: str, newest: str, old: bool) -> None:
+    """A lock may pin a package twice, by Python; pip tells what fits the one that runs it."""
+    assert outdated.Pin("pip", "numpy", held, "a.in", newest).is_old is old
+
+
 def test_the_pins_of_the_repository_are_found() -> None:
     pins = {(pin.client, pin.name): pin for pin in outdated.python_pins()}
     assert pins["pip", "jupyterhub"].held[0].isdigit()

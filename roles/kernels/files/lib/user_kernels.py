@@ -70,6 +70,12 @@ TEXTS = {
         "{prefix} no es un entorno: no contiene bin/python ni bin/R. Escriba la carpeta de un "
         "entorno de conda, micromamba o venv, o de un R.",
     ),
+    "no_program": (
+        "{prefix}: there is no bin/{program} in it. Write the folder of an environment that has "
+        "it, or leave --language out.",
+        "{prefix}: no contiene bin/{program}. Escriba la carpeta de un entorno que lo tenga, "
+        "o quite --language.",
+    ),
     "no_kernel": (
         "{prefix} has no kernel yet: {package} is missing. Install it, then call this again:\n"
         "  {command}",
@@ -77,6 +83,10 @@ TEXTS = {
         "  {command}",
     ),
     "said": ("It said: {words}", "Dijo: {words}"),
+    "no_reply": (
+        "{program} did not answer within {seconds} s, so nothing was added.",
+        "{program} no respondió en {seconds} s, así que no se ha añadido nada.",
+    ),
     "no_answer": (
         "{prefix}: the kernel was started and did not answer, so it was not added.",
         "{prefix}: el núcleo se inició y no respondió, así que no se ha añadido.",
@@ -85,6 +95,12 @@ TEXTS = {
         "{name!r} cannot be a kernel's name: write letters, digits, ., - and _ (at most 64).",
         "{name!r} no puede ser el nombre de un núcleo: escriba letras, cifras, ., - y _ "
         "(64 como mucho).",
+    ),
+    "bad_display_name": (
+        "{name!r} cannot be shown in JupyterLab: it is blank or has a control character. "
+        "Write another: --display-name TEXT",
+        "{name!r} no se puede mostrar en JupyterLab: está en blanco o tiene un carácter de "
+        "control. Escriba otro: --display-name TEXTO",
     ),
     "table_name": (
         "{name} is the name of a kernel that everybody has. Choose another: --name NAME",
@@ -131,12 +147,22 @@ class Language:
     metadata: tuple[tuple[str, bool], ...] = ()
 
 
+# Where ipykernel is missing, the same call tells what could install it: a venv may have no pip.
+LOOK_PYTHON = """
+try:
+    import ipykernel
+except Exception:
+    from importlib.util import find_spec
+    print(" ".join(filter(find_spec, ("pip", "ensurepip"))))
+    raise
+"""
+
 LANGUAGES = {
     "python": Language(
         "python",
         "ipykernel",
         ("python", "-m", "ipykernel_launcher", "-f", "{connection_file}"),
-        ("python", "-c", "import ipykernel"),
+        ("python", "-c", LOOK_PYTHON),
         (("debugger", True),),
     ),
     "R": Language(
@@ -157,8 +183,8 @@ class Site:
     own: Path
 
 
-def install_command(prefix: Path, language: str) -> str:
-    """The command that installs the missing kernel into an environment."""
+def install_command(prefix: Path, language: str, tools: list[str]) -> str:
+    """The command that installs the missing kernel; `tools`: of pip and ensurepip what is there."""
     where = shlex.quote(str(prefix))
     if (prefix / "conda-meta").is_dir():
         package = {"python": "ipykernel", "R": "r-irkernel"}[language]
@@ -166,7 +192,13 @@ def install_command(prefix: Path, language: str) -> str:
     if language == "R":
         words = 'install.packages("IRkernel")'
         return f"{shlex.quote(str(prefix / 'bin/Rscript'))} -e {shlex.quote(words)}"
-    return f"{shlex.quote(str(prefix / 'bin/python'))} -m pip install ipykernel"
+    python = shlex.quote(str(prefix / "bin/python"))
+    if "pip" in tools:
+        return f"{python} -m pip install ipykernel"
+    if "ensurepip" in tools:
+        return f"{python} -m ensurepip && {python} -m pip install ipykernel"
+    # The notebook server's own pip installs into other environments too.
+    return f"{shlex.quote(sys.executable)} -m pip --python {python} install ipykernel"
 
 
 def activated(site: Site, prefix: Path, words: tuple[str, ...]) -> list[str]:
@@ -181,9 +213,11 @@ def find_language(site: Site, prefix: Path, wanted: str | None) -> str:
         for name, language in LANGUAGES.items()
         if (prefix / "bin" / language.program).exists() and wanted in {None, name}
     ]
+    if not offered and wanted:
+        raise RefusalError(text("no_program", prefix=prefix, program=LANGUAGES[wanted].program))
     if not offered:
         raise RefusalError(text("no_environment", prefix=prefix))
-    words = ""
+    refusals = []
     for name in offered:
         command = activated(site, prefix, LANGUAGES[name].look)
         try:
@@ -197,18 +231,19 @@ def find_language(site: Site, prefix: Path, wanted: str | None) -> str:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            words = words or f"{shlex.join(command)}: {LOOK_TIMEOUT} s"
+            program = prefix / "bin" / LANGUAGES[name].look[0]
+            refusals.append(text("no_reply", program=program, seconds=LOOK_TIMEOUT))
             continue
         if done.returncode == 0:
             return name
-        words = words or last_line(done.stderr)
-    missing = LANGUAGES[offered[0]].package
-    command_line = install_command(prefix, offered[0])
-    raise RefusalError(
-        text("no_kernel", prefix=prefix, package=missing, command=command_line)
-        + "\n"
-        + text("said", words=words)
-    )
+        missing = LANGUAGES[name].package
+        command_line = install_command(prefix, name, last_line(done.stdout).split())
+        refusals.append(
+            text("no_kernel", prefix=prefix, package=missing, command=command_line)
+            + "\n"
+            + text("said", words=last_line(done.stderr))
+        )
+    raise RefusalError(refusals[0])
 
 
 def last_line(output: str) -> str:
@@ -265,7 +300,9 @@ def own_kernels(site: Site) -> dict[str, dict[str, Any]]:
 
 def choose_name(site: Site, prefix: Path, wanted: str | None) -> str:
     """The name of the kernel of an environment. Raises RefusalError."""
-    name = (wanted or re.sub(r"[^A-Za-z0-9._-]+", "-", prefix.name).strip("-.")).lower()
+    if wanted is None:
+        wanted = re.sub(r"[^A-Za-z0-9._-]+", "-", prefix.name).strip("-.")
+    name = wanted.lower()
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or len(name) > MAX_NAME:
         raise RefusalError(text("bad_name", name=name))
     everybodys = {path.name.lower() for path in site.table.glob("*") if path.is_dir()}
@@ -278,11 +315,18 @@ def choose_name(site: Site, prefix: Path, wanted: str | None) -> str:
     return name
 
 
+def is_visible(name: str) -> bool:
+    """Whether a name can be shown in one line, and there is something to see."""
+    return bool(name.strip()) and name.isprintable()
+
+
 def add(site: Site, options: argparse.Namespace) -> None:
     """Offer an environment as a kernel. Raises RefusalError."""
     given = os.path.expanduser(options.prefix)  # noqa: PTH111 - Path refuses a home that is not there
     if not given.isprintable():
         raise RefusalError(text("control", prefix=ascii(given)))
+    if options.display_name is not None and not is_visible(options.display_name):
+        raise RefusalError(text("bad_display_name", name=options.display_name))
     prefix = Path(os.path.abspath(given))  # noqa: PTH100 - links stay: they may be switched
     if not prefix.is_dir():
         raise RefusalError(text("no_folder", prefix=prefix))
