@@ -63,6 +63,22 @@ def test_queued_job_is_adopted(own_hub: Hub) -> None:
     assert own_hub.queue.jobs() == [number]
 
 
+def test_port_that_was_told_to_a_hub_that_died_is_known_to_the_next(own_hub: Hub) -> None:
+    """Its job tells it once; the queue, which knows the host, is silent meanwhile."""
+    own_hub.queue.knob("qstat", "fail 111 qstat: cannot connect to server encina")
+    own_hub.start()
+    token = own_hub.add_user("ana")
+    own_hub.start_server("ana", token)
+    wait_for(lambda: "201 POST /ganymede/hub/api/batchspawner" in own_hub.log())
+    assert not own_hub.server("ana").get("ready")
+    own_hub.kill()
+    own_hub.queue.reset()
+    own_hub.start()
+    own_hub.wait_ready("ana")
+    (number,) = own_hub.queue.jobs()
+    assert own_hub.job_number("ana") == number
+
+
 def test_queued_job_that_dies_while_the_hub_is_down_is_forgotten(own_hub: Hub) -> None:
     own_hub.queue.knob("schedule", "hold")
     own_hub.start()

@@ -117,7 +117,7 @@ def test_menu_in_spanish() -> None:
 
 TAG = new_tag("0123abcd")
 RECORD = JobRecord(
-    "1.encina", "tintel", 12.5, token_digest("secret"), TAG, "node01", 50000, 20.0, 30.0
+    "1.encina", "tintel", 12.5, token_digest("secret"), TAG, "node01", 50000, 20.0, 30.0, 50000
 )
 
 

@@ -25,8 +25,9 @@ class JobRecord:
     """A submission and its job. Times are seconds since the epoch.
 
     It is stored before `qsub` is called, with an empty `job_id`: `tag` finds the job in the queue
-    if the answer is lost. `host` and `port` are empty until the server answers; `digest`
-    recognises the server's token when it reports its port to a hub that was restarted since.
+    if the answer is lost. `host` and `port` are empty until the server answers; `reported` is the
+    port that it told, once, perhaps to a hub that was killed since. `digest` recognises the
+    server's token when it reports its port to a hub that was restarted since.
     `stopping` is when a stop was asked for, 0 while nobody did.
     """
 
@@ -39,6 +40,7 @@ class JobRecord:
     port: int = 0
     ready: float = 0.0
     stopping: float = 0.0
+    reported: int = 0
 
     def to_state(self) -> dict[str, object]:
         """The record as JSON can hold it."""
@@ -66,6 +68,7 @@ class JobRecord:
             tag=_text(tag) if is_tag(tag) else "",
             host=_text(state.get("host")),
             port=_port(state.get("port")),
+            reported=_port(state.get("reported")),
             ready=_time(state.get("ready")),
             stopping=_time(state.get("stopping")),
         )

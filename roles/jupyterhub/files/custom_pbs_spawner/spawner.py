@@ -242,6 +242,9 @@ class CustomPBSSpawner(TorqueSpawner):
             self.phase = Phase.RUNNING if self.record.port else Phase.SUBMITTED
             if self.record.stopping:
                 self.phase = Phase.STOPPING
+            if self.record.reported:
+                self._reported_port = self.record.reported
+                self._reported.set()
 
     def clear_state(self) -> None:
         super().clear_state()
@@ -451,11 +454,16 @@ class CustomPBSSpawner(TorqueSpawner):
         return bool(self._digest) and hmac.compare_digest(self._digest, token_digest(token))
 
     def report_port(self, port: int) -> bool:
-        """Take the port of the starting server, once. False when it is not wanted (any more)."""
-        if self.phase not in PENDING or self._reported.is_set():
+        """Take the port of the starting server, once. False when it is not wanted (any more).
+
+        The same port again is no news: a hub that was killed may have kept it, and not answered.
+        """
+        if self.phase not in PENDING or self.record is None or not MIN_PORT <= port <= MAX_PORT:
             return False
-        if not MIN_PORT <= port <= MAX_PORT:
-            return False
+        if self._reported.is_set():
+            return port == self._reported_port
+        # The job tells it once: a hub that is killed now must find it again.
+        self._store(replace(self.record, reported=port))
         self._reported_port = port
         self._reported.set()
         return True
