@@ -34,6 +34,8 @@ ARTIFACTS = REPOSITORY / "artifacts"
 LOGS = ARTIFACTS / "log"
 JUNIT = ARTIFACTS / "junit"
 DISK_GB = 12
+# Several files of tests at once, more than there are cores: they wait for processes most of the time.
+AT_ONCE = ("--numprocesses=6", "--dist=loadfile")
 # Folders that hold nothing of ours.
 HIDDEN = {".git", "artifacts", *CACHES}
 # A step of Molecule that has ended, as it says it: "INFO  default ➜ converge: Executed: Successful"
@@ -95,7 +97,7 @@ def unit() -> Tally:
     Most of them wait for processes, so several files run at once. Those of the mock Torque share
     test accounts and kill what these still run: one after another, and by themselves.
     """
-    at_once = ["--ignore=tests/unit/torque", "--numprocesses=4", "--dist=loadfile"]
+    at_once = ["--ignore=tests/unit/torque", *AT_ONCE]
     # The longest files first, or one of them would run alone at the end.
     folders = [f"tests/unit/{name}" for name in ("benchmarks", "spawner", "pages")]
     tally = _unit("unit", *folders, "tests/unit", *at_once)
@@ -105,7 +107,7 @@ def unit() -> Tally:
 
 def pitfalls() -> Tally:
     """What hostile users and failing parts may do: a real hub in front of a small queue."""
-    return _unit("pitfalls", "tests/pitfalls", "--numprocesses=4", "--dist=loadfile")
+    return _unit("pitfalls", "tests/pitfalls", *AT_ONCE)
 
 
 def _unit(name: str, *arguments: str) -> Tally:
