@@ -34,7 +34,7 @@ ARTIFACTS = REPOSITORY / "artifacts"
 LOGS = ARTIFACTS / "log"
 JUNIT = ARTIFACTS / "junit"
 DISK_GB = 12
-# Several files of tests at once, more than there are cores: they wait for processes most of the time.
+# Files of tests at once, more than there are cores: they wait for processes most of the time.
 AT_ONCE = ("--numprocesses=6", "--dist=loadfile")
 # Folders that hold nothing of ours.
 HIDDEN = {".git", "artifacts", *CACHES}
