@@ -46,11 +46,13 @@ def lessons(host: Host) -> Iterator[str]:
 
 
 def test_a_link_fetches_a_lesson_and_git_shows_it(
-    running: Researcher, host: Host, lessons: str
+    running: Researcher, researcher: Callable[[str], Researcher], host: Host, lessons: str
 ) -> None:
     """The address that nbgitpuller's link generator makes leads through the hub to her server."""
+    browser = researcher("meteo1")
+    browser.log_in()
     link = f"{running.url}/hub/user-redirect/git-pull?repo={lessons}&branch=main"
-    page = running.session.get(link, timeout=30, allow_redirects=False)
+    page = browser.session.get(link, timeout=30, allow_redirects=False)
     assert page.status_code == 302, page.text
     # By way of the menu, for her default server does not run.
     where = unquote(page.headers["Location"])
