@@ -205,7 +205,7 @@ def _chaos(faults: int, seed: str | None) -> Tally:
         json.dump(Cluster("cluster").status(), description)
         description.flush()
         command.append(f"--cluster={description.name}")
-        # A storm takes about 1.6 s for each fault; the rest is for the calms and the end.
+        # A storm takes about 3 s for each fault; the rest is for the calms and the end.
         patience = 1800 + 4 * faults
         log = LOGS / "chaos.log"
         passed = follow(command, log, environment.variables(), patience, on_line=print) == 0
