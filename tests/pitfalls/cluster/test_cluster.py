@@ -7,7 +7,6 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -287,19 +286,9 @@ def test_how_a_job_ended_is_known_though_the_queue_forgets(
 # --- T8: nodes that do not answer ------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(cluster: Rehearsal) -> Iterator[None]:
-    """A queue server that calls a silent node down after 20 s, not after 150 s."""
-    cluster.run("encina", f"{TORQUE}/bin/qmgr", "-c", "set server node_check_rate = 20")
-    yield
-    cluster.run("encina", f"{TORQUE}/bin/qmgr", "-c", "unset server node_check_rate")
-
-
 @pytest.mark.row("T8")
 @pytest.mark.limit(400)
-def test_a_node_that_is_gone_keeps_nobody_from_working(
-    cluster: Rehearsal, impatient: None, ana: Resident
-) -> None:
+def test_a_node_that_is_gone_keeps_nobody_from_working(cluster: Rehearsal, ana: Resident) -> None:
     job = ana.run()
     node = ana.job().node
     cluster.run(node, "systemctl", "kill", "--kill-whom=main", "-s", "KILL", "pbs_mom")
