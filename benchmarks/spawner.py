@@ -45,7 +45,7 @@ class Plan:
     limit: float  # of each sandbox
 
 
-FULL = Plan((1, 10, 50, 100, 200), (500,), 200, 30.0, 5, (5, 40), 20.0, 30, 900.0)
+FULL = Plan((1, 10, 50, 100, 200), (500,), 200, 30.0, 5, (5, 40), 20.0, 30, 1800.0)
 QUICK = Plan((1, 10), (), 10, 4.0, 2, (2, 5), 4.0, 2, 300.0)
 
 
@@ -81,6 +81,7 @@ class Run:
                 users = self.users[running : running + count]
                 result["bursts"][f"{running}+{count}"] = await self._burst(users)
                 running += count
+            print(f"  {size} running", file=sys.stderr, flush=True)
             await asyncio.sleep(SETTLE)
             result["sizes"][size] = await self._window(self.plan.window)
             result["singles"][size] = await self._singles()

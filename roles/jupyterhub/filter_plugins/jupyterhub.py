@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Filters of the role: values as Python source, and the files that make up a directory."""
+"""Filter of the role: values as Python source."""
 
 from __future__ import annotations
 
-import hashlib
 import pprint
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -44,28 +42,8 @@ def _plain(value: object) -> object:
     )
 
 
-def tree_checksums(root: str, folders: Sequence[str]) -> dict[str, str]:
-    """SHA-1 of each file below some folders of the control node, by path relative to `root`.
-
-    Compiled Python files are left out: they are not part of what a role installs.
-    Raises AnsibleFilterError for a folder that does not exist.
-    """
-    top = Path(root)
-    for folder in folders:
-        if not (top / folder).is_dir():
-            raise AnsibleFilterError(f"{top / folder} is not a directory.")
-    files = [path for folder in folders for path in (top / folder).rglob("*") if path.is_file()]
-    return {
-        path.relative_to(top).as_posix(): hashlib.sha1(
-            path.read_bytes(), usedforsecurity=False
-        ).hexdigest()
-        for path in sorted(files)
-        if "__pycache__" not in path.parts
-    }
-
-
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"python_literal": python_literal, "tree_checksums": tree_checksums}
+        return {"python_literal": python_literal}

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -171,6 +174,17 @@ def kernel_specs(
     return specs
 
 
+def kernel_files(specs: list[dict[str, Any]], logo: str) -> dict[str, str]:
+    """The files of all kernelspecs, by path: kernel.json, and `logo` with the first two letters."""
+    files = {}
+    for spec in specs:
+        name, content = spec["name"], spec["content"]
+        letters = html.escape(content["display_name"].strip()[:2])
+        files[f"{name}/kernel.json"] = json.dumps(content, indent=4, sort_keys=True) + "\n"
+        files[f"{name}/logo-svg.svg"] = Template(logo).substitute(letters=letters)
+    return files
+
+
 def host_check(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a kernel that is there already needs on a host; empty for one that is built.
 
@@ -205,5 +219,6 @@ class FilterModule:
         """Names of the filters."""
         return {
             "kernel_environments": kernel_environments,
+            "kernel_files": kernel_files,
             "kernel_specs": kernel_specs,
         }

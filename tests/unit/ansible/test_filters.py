@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The filters that write jupyterhub_config.py and list the code of the role."""
+"""The filter that writes jupyterhub_config.py."""
 
 from __future__ import annotations
 
@@ -77,23 +77,3 @@ def test_a_text_cannot_leave_its_quotes(filters: ModuleType) -> None:
     assert len(tree.body) == 1
     assert isinstance(tree.body[0], ast.Assign)
     assert ast.literal_eval(tree.body[0].value) == hostile
-
-
-def test_checksums_are_those_of_sha1_without_compiled_files(
-    filters: ModuleType, tmp_path: Path
-) -> None:
-    (tmp_path / "package/__pycache__").mkdir(parents=True)
-    (tmp_path / "package/__init__.py").write_bytes(b"")
-    (tmp_path / "package/__pycache__/__init__.pyc").write_bytes(b"compiled")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/tool").write_bytes(b"abc")
-    (tmp_path / "other.txt").write_bytes(b"not asked for")
-    assert filters.tree_checksums(str(tmp_path), ["bin", "package"]) == {
-        "bin/tool": "a9993e364706816aba3e25717850c26c9cd0d89d",
-        "package/__init__.py": "da39a3ee5e6b4b0d3255bfef95601890afd80709",
-    }
-
-
-def test_a_folder_that_is_missing_is_an_error(filters: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(AnsibleFilterError, match="bin"):
-        filters.tree_checksums(str(tmp_path), ["bin"])

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ class JobProcess:
         found = procs.process(self.session)
         return found is not None and found.state != "Z" and found.start_ticks == self.start_ticks
 
-    def measure(self) -> None:
+    def measure(self, sessions: Mapping[tuple[int, int], list[procs.Process]]) -> None:
         """Set ``used`` from the session's processes."""
-        members = procs.session(self.session, self.account.uid)
+        members = sessions.get((self.session, self.account.uid), [])
         ticks = sum(item.cpu_ticks for item in members)
         self.used = {
             "cput": resources.time_text(ticks // procs.TICKS),

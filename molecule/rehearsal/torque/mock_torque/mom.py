@@ -202,10 +202,11 @@ class Mom:
         """Look at all jobs every check_poll_time seconds: usage, and walltime."""
         while True:
             await asyncio.sleep(self.settings.check_poll_time)
+            sessions = procs.sessions()
             for process in list(self.jobs.values()):
                 if process.ended is not None:
                     continue
-                process.measure()
+                process.measure(sessions)
                 limit = process.over_walltime()
                 if limit is not None and process.forced_status is None:
                     self._end_overdue(process, limit)

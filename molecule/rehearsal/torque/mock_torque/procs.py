@@ -57,19 +57,19 @@ def process(pid: int) -> Process | None:
     )
 
 
-def session(sid: int, uid: int) -> list[Process]:
-    """The living processes of a user's session."""
-    found = (process(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [
-        item
-        for item in found
-        if item and (item.session, item.uid) == (sid, uid) and item.state != "Z"
-    ]
+def sessions() -> dict[tuple[int, int], list[Process]]:
+    """The living processes of this machine, by session and user; one look at /proc for all."""
+    found: dict[tuple[int, int], list[Process]] = {}
+    for entry in Path("/proc").iterdir():
+        item = process(int(entry.name)) if entry.name.isdigit() else None
+        if item and item.state != "Z":
+            found.setdefault((item.session, item.uid), []).append(item)
+    return found
 
 
 def signal_session(sid: int, uid: int, number: int) -> int:
     """Signal every process of the session; how many there were."""
-    members = session(sid, uid)
+    members = sessions().get((sid, uid), [])
     for item in members:
         try:
             os.kill(item.pid, number)
