@@ -7,6 +7,7 @@ import asyncio
 import gc
 import itertools
 import os
+import sqlite3
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,68 @@ async def test_a_database_in_memory_is_left_alone(syncs: list[str]) -> None:
     assert syncs == []
 
 
+def _write(session: Session, megabytes: int) -> None:
+    """Commit, piece by piece, more than fits into the log."""
+    table = "(content BLOB)"
+    session.execute(text(f"CREATE TABLE IF NOT EXISTS filling {table}"))
+    for _ in range(4 * megabytes):
+        session.execute(text("INSERT INTO filling VALUES (randomblob(262144))"))
+        session.commit()
+
+
+@pytest.mark.asyncio
+async def test_the_log_is_shortened_beside_the_commits(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, log = tmp_path / "hub.sqlite", tmp_path / "hub.sqlite-wal"
+    megabyte = 2**20
+    _write(session, 8)
+    assert file.stat().st_size < megabyte, "no commit has waited for a checkpoint"
+    assert log.stat().st_size > 8 * megabyte
+    monkeypatch.setattr(database, "LOOK", 0.01)
+    keeping = asyncio.ensure_future(database.keep_log_short(session))
+    try:
+        async with asyncio.timeout(10):
+            while file.stat().st_size < 8 * megabyte:  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.05)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    size = log.stat().st_size
+    _write(session, 4)
+    assert log.stat().st_size == size, "the log begins anew"
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_cannot_be_shortened_is_told_and_tried_again(
+    session: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _write(session, 8)
+    checkpoint = database._checkpoint
+    failures = [sqlite3.OperationalError("disk I/O error")] * 2
+
+    def failing(path: str) -> None:
+        if failures:
+            raise failures.pop()
+        checkpoint(path)
+
+    monkeypatch.setattr(database, "LOOK", 0.01)
+    monkeypatch.setattr(database, "_checkpoint", failing)
+    keeping = asyncio.ensure_future(database.keep_log_short(session))
+    try:
+        async with asyncio.timeout(10):
+            while (tmp_path / "hub.sqlite").stat().st_size < 8 * 2**20:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    assert caplog.text.count("cannot be shortened") == 2
+    assert "disk I/O error" in caplog.text
+
+
 # --- garbage ---------------------------------------------------------------------------------
 
 
@@ -185,6 +248,27 @@ async def test_what_survives_is_set_aside_and_found_in_the_end(
         async with asyncio.timeout(10):
             while end() is not None:  # noqa: ASYNC110 - nothing tells when
                 await asyncio.sleep(0.05)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        gc.unfreeze()
+
+
+@pytest.mark.asyncio
+async def test_a_full_collection_is_made_before_much_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "LOOK", 0.05)
+    keeping = asyncio.ensure_future(memory.keep_collections_short())
+    await asyncio.sleep(0)
+    try:
+        before = gc.get_freeze_count()
+        kept: list[list[int]] = [[number] for number in range(40_000)]
+        middle = gc.get_count()[memory.FULL]
+        assert middle >= memory.YOUNG, "Python itself would leave it at that"
+        await asyncio.sleep(0.5)
+        assert gc.get_count()[memory.FULL] < memory.YOUNG
+        assert gc.get_freeze_count() - before > len(kept)
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

@@ -80,7 +80,7 @@ class _Command:
                 stderr=subprocess.PIPE,
                 env=ENVIRONMENT,
                 cwd="/",
-                start_new_session=True,
+                process_group=0,
             )
         if self._cancelled:
             self._signal(signal.SIGTERM)

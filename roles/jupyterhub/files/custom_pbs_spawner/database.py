@@ -10,6 +10,7 @@ on is brought to the disk by `on_disk`, in a thread, before the job is submitted
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -18,6 +19,13 @@ from typing import Any
 
 from sqlalchemy import Engine, event, make_url, text
 from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+LOOK = 10.0
+"""Seconds between two looks at the size of the log."""
+LOG_SIZE = 4 * 2**20
+"""Bytes from which on it is brought into the database, as SQLite would by itself."""
 
 _disks: dict[str, _Disk] = {}
 
@@ -59,6 +67,28 @@ def _file(session: Session) -> str | None:
 
 def _relax(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
+    # A checkpoint waits for the disk: not in a commit, see keep_log_short.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+
+
+async def keep_log_short(session: Session) -> None:
+    """From now on, bring what the log holds into the database while others go on working."""
+    path = _file(session)
+    while path:
+        await asyncio.sleep(LOOK)
+        try:
+            await asyncio.to_thread(_checkpoint, path)
+        except (OSError, sqlite3.Error):
+            # Nothing is lost, the log grows: a full disk is an administrator's to see.
+            log.exception("The log of the database %s cannot be shortened.", path)
+
+
+def _checkpoint(path: str) -> None:
+    """Passive: waits for nobody, and nobody for it."""
+    log_file = Path(f"{path}-wal")
+    if log_file.exists() and log_file.stat().st_size > LOG_SIZE:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 async def on_disk(session: Session) -> None:

@@ -48,6 +48,7 @@ class GanymedeHub(JupyterHub):
     async def init_spawners(self) -> int:
         """Adopt each server whose job is on record; leave the others to JupyterHub."""
         self._memory = asyncio.ensure_future(memory.keep_collections_short())
+        self._log_keeper = asyncio.ensure_future(database.keep_log_short(self.db))
         await asyncio.sleep(0)
         rows = self._rows_with_record()
         with self._hidden(rows):
