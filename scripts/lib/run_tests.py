@@ -7,11 +7,13 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,10 @@ AT_ONCE = ("--numprocesses=6", "--dist=loadfile")
 HIDDEN = {".git", "artifacts", *CACHES}
 # A step of Molecule that has ended, as it says it: "INFO  default ➜ converge: Executed: Successful"
 STEP = re.compile(r"(\w+) ➜ (\w+): Executed: (\w+)")
+# The last line of a run.
+SUM = re.compile(r"(\d+) passed, (\d+) failed")
+LISTEN = 0.5  # seconds between two looks at what a lane says
+PATIENCE = 300  # seconds in which a lane takes its containers away
 # Colours of a terminal.
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -113,7 +119,7 @@ def pitfalls() -> Tally:
 def _unit(name: str, *arguments: str) -> Tally:
     report = JUNIT / f"{name}.xml"
     command = ["python", "-m", "pytest", *arguments, f"--junitxml={report}"]
-    return _pytest(name, command, report, timeout=1200)
+    return _pytest(name, command, report, timeout=2400)
 
 
 def scenario(name: str, *reports: str) -> Tally:
@@ -268,46 +274,118 @@ PARTS: dict[str, Callable[[], Tally]] = {
 }
 
 
+SCENARIOS = ("default", "cluster")
+"""Parts that wait for containers most of the time, and leave the processors to others."""
+
+
 def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
-    """Run `parts` one after the other and print the time of each."""
-    if {"default", "cluster", "chaos"} & set(parts):
+    """Run `parts`: the scenarios beside the others, when there are both."""
+    if {*SCENARIOS, "chaos"} & set(parts):
         require_space(DISK_GB, "The test")
     if list(parts) == list(PARTS):
         shutil.rmtree(ARTIFACTS, ignore_errors=True)
     print("  Python environment")
     environment.install("development")
+    scenarios = [part for part in parts if part in SCENARIOS]
+    others = {part: check for part, check in parts.items() if part not in SCENARIOS}
+    if not scenarios or not others or "chaos" in others:
+        return one_after_the_other(parts)
+    with beside(scenarios) as lane:
+        tally = one_after_the_other(others)
+        tally.add(lane.finish())
+    return tally
+
+
+def one_after_the_other(parts: dict[str, Callable[[], Tally]]) -> Tally:
+    """Run `parts` and print the time of each."""
     tally = Tally()
     for part, check in parts.items():
-        print(f"  {part}")
+        print(f"  {part}", flush=True)
         start = time.monotonic()
         result = check()
         tally.add(result)
         sums = f"{result.passed} passed, {result.failed} failed"
-        print(f"  {part}: {sums}, {duration(time.monotonic() - start)}")
+        print(f"  {part}: {sums}, {duration(time.monotonic() - start)}", flush=True)
     return tally
 
 
-def asked() -> dict[str, Callable[[], Tally]]:
-    """The parts that the command line names; a long `chaos` is none of `all`."""
+class Lane:
+    """Scenarios in a process of their own; what they say is kept until somebody listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def finish(self) -> Tally:
+        """Print what was said so far and from now on; how many checks passed and failed."""
+        last = ""
+        with self._log.open() as said:
+            ended = False
+            while not ended:
+                ended = self._process.poll() is not None
+                for line in said:
+                    last = line
+                    if not SUM.fullmatch(line.strip()):
+                        print(line, end="", flush=True)
+                time.sleep(LISTEN)
+        found = SUM.fullmatch(last.strip())
+        return Tally(int(found[1]), int(found[2])) if found else Tally(failed=1)
+
+    def end(self) -> None:
+        """Let it take its containers away."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=PATIENCE)
+
+
+@contextmanager
+def beside(scenarios: list[str]) -> Iterator[Lane]:
+    """Run scenarios while the caller does something else."""
+    log = LOGS / "scenarios.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"  {' and '.join(scenarios)} run beside the others: {log}")
+    command = [sys.executable, "-u", __file__, *scenarios, "--beside"]
+    with log.open("w") as out:
+        # A session of its own: Ctrl-C reaches it through `end`, once.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    lane = Lane(process, log)
+    try:
+        yield lane
+    finally:
+        lane.end()
+
+
+def asked() -> tuple[dict[str, Callable[[], Tally]], bool]:
+    """The parts that the command line names, and whether this is the lane beside another run.
+
+    A long `chaos` is none of `all`.
+    """
     parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, "chaos", "all"], default="all")
     parser.add_argument("--faults", type=int, default=100, help="of chaos (default: 100)")
     parser.add_argument("--seed", help="of chaos: the same faults again")
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
     parts = {part: run for part, run in PARTS.items() if "all" in words.part or part in words.part}
     if "chaos" in words.part:
         parts["chaos"] = lambda: chaos(words.faults, words.seed)
-    return parts
+    return parts, words.beside
 
 
 def main() -> int:
     """Run what the command line names; the exit status."""
-    parts = asked()
+    parts, is_lane = asked()
     start = time.monotonic()
     interrupt_on_termination()
     try:
-        with only_one("test"):
-            tally = run(parts)
+        if is_lane:  # the lock is held by the run beside it
+            tally = one_after_the_other(parts)
+        else:
+            with only_one("test"):
+                tally = run(parts)
+            print(f"{duration(time.monotonic() - start)} in all; details in {ARTIFACTS}")
     except PlainError as problem:
         clear()
         print(problem, file=sys.stderr)
@@ -316,7 +394,6 @@ def main() -> int:
         clear()
         print("Interrupted: what was built for the test is taken away.", file=sys.stderr)
         return 130
-    print(f"{duration(time.monotonic() - start)} in all; details in {ARTIFACTS}")
     print(f"{tally.passed} passed, {tally.failed} failed")
     return 1 if tally.failed else 0
 
