@@ -66,6 +66,8 @@ class Site:
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_ROLES_PATH": str(REPOSITORY / "roles"),
+            "ANSIBLE_LIBRARY": str(REPOSITORY / "plugins/modules"),
+            "ANSIBLE_ACTION_PLUGINS": str(REPOSITORY / "plugins/action"),
             "ANSIBLE_LOCAL_TEMP": str(self.folder / "ansible"),
             "ANSIBLE_REMOTE_TEMP": str(self.folder / "ansible"),
         }
