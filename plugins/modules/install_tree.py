@@ -22,13 +22,13 @@ short_description: Installs many small files at once
 description:
   - Installs files of a role and texts below a directory, and removes from the folders what is not
     theirs any more.
-  - Each file is replaced by one rename. Files and directories belong to the account that Ansible
-    acts as; directories have mode 0755, files 0644, programs 0755. What Python compiled into
-    C(__pycache__) is left alone.
-  - The answer to C(--diff) has one entry for each file.
+  - Each file is replaced by one rename. Files and the directories below C(dest) belong to the
+    account that Ansible acts as; directories have mode 0755, files 0644, programs 0755. What Python
+    compiled into C(__pycache__) is left alone.
+  - The answer to C(--diff) has one entry for each file and directory.
 options:
   dest:
-    description: The directory; made where it is missing.
+    description: The directory; made where it is missing, else left as it is.
     type: path
     required: true
   folders:
@@ -94,18 +94,25 @@ def unpack(archive: str) -> dict[str, File]:
 
 
 def describe(path: Path) -> str:
-    """Owner, group and mode of what is there, for people; "" when there is nothing."""
+    """What is there, for people: its kind, owner, group and mode; "" when there is nothing."""
     try:
         state = path.lstat()
     except FileNotFoundError:
         return ""
-    mode = stat.S_IMODE(state.st_mode)
-    return f"owner: {state.st_uid}\ngroup: {state.st_gid}\nmode: {mode:04o}\n"
+    if stat.S_ISLNK(state.st_mode):
+        return f"link to {os.readlink(path)}\n"  # noqa: PTH115 - Python 3.8
+    kind = "directory" if stat.S_ISDIR(state.st_mode) else "file"
+    return described(kind, stat.S_IMODE(state.st_mode), state.st_uid, state.st_gid)
 
 
-def described(mode: int) -> str:
+def described(kind: str, mode: int, owner: int, group: int) -> str:
+    """The same of anything."""
+    return f"{kind}, owner {owner}, group {group}, mode {mode:04o}\n"
+
+
+def ours(kind: str, mode: int) -> str:
     """The same of what is to be there."""
-    return f"owner: {os.geteuid()}\ngroup: {os.getegid()}\nmode: {mode:04o}\n"
+    return described(kind, mode, os.geteuid(), os.getegid())
 
 
 def read(path: Path) -> bytes | None:
@@ -150,25 +157,26 @@ class Tree:
 
     def _make(self, path: Path) -> None:
         before = describe(path.resolve()) if path.is_dir() else ""
-        if before == described(DIRECTORY):
+        if before == ours("directory", DIRECTORY) or (before and path == self.dest):
             return
         self.installed.append(str(path))
-        self.diff.append(difference(path, before, described(DIRECTORY)))
+        self.diff.append(difference(path, before, ours("directory", DIRECTORY)))
         if not self.dry:
             path.mkdir(parents=True, exist_ok=True)
             os.chown(path, os.geteuid(), os.getegid())
             path.chmod(DIRECTORY)
 
     def _replace(self, path: Path, file: File) -> None:
-        before, state = read(path), describe(path)
-        if before == file.content and state == described(file.mode):
+        before, after = (describe(path), read(path)), (ours("file", file.mode), file.content)
+        if before == after:
             return
         self.installed.append(str(path))
-        if before == file.content:
-            self.diff.append(difference(path, state, described(file.mode)))
-        else:
-            texts = [(text or b"").decode(errors="replace") for text in (before, file.content)]
-            self.diff.append(difference(path, *texts))
+        # Owner and mode are shown where they change.
+        shown = [
+            (state if before[0] != after[0] else "") + (content or b"").decode(errors="replace")
+            for state, content in (before, after)
+        ]
+        self.diff.append(difference(path, *shown))
         if not self.dry:
             part = path.with_name(PART.format(path.name))
             part.write_bytes(file.content)
@@ -178,17 +186,18 @@ class Tree:
 
     def _strangers(self) -> Iterator[Path]:
         """What is in the folders and not of the files; of a whole directory only itself."""
-        ours = {self.dest / name for name in self.files} | set(self._directories())
+        wanted = {self.dest / name for name in self.files} | set(self._directories())
         for folder in self.folders:
             for top, directories, files in os.walk(self.dest / folder):
                 inside = [name for name in directories if name != COMPILED]
                 strangers = [Path(top, name) for name in [*inside, *files]]
-                yield from sorted(path for path in strangers if path not in ours)
-                directories[:] = [name for name in inside if Path(top, name) in ours]
+                yield from sorted(path for path in strangers if path not in wanted)
+                directories[:] = [name for name in inside if Path(top, name) in wanted]
 
     def _remove(self, path: Path) -> None:
         self.removed.append(str(path))
-        self.diff.append(difference(path, (read(path) or b"").decode(errors="replace"), ""))
+        content = (read(path) or b"").decode(errors="replace")
+        self.diff.append(difference(path, describe(path) + content, ""))
         if self.dry:
             return
         if path.is_dir() and not path.is_symlink():

@@ -35,8 +35,8 @@ def cache() -> Path:
 
 
 @contextlib.contextmanager
-def only_one(name: str) -> Iterator[None]:
-    """Hold the lock `name` of this user's cache.
+def only_one(name: str) -> Iterator[int]:
+    """Hold the lock `name` of this user's cache; yields its descriptor, which holds it as well.
 
     Raises:
         PlainError: another process holds it.
@@ -48,7 +48,7 @@ def only_one(name: str) -> Iterator[None]:
             raise PlainError(
                 f"Another scripts/{name} is at work here: wait until it has ended."
             ) from error
-        yield
+        yield lock.fileno()
 
 
 def output(command: Sequence[str | Path], timeout: float = 60) -> str:
@@ -121,8 +121,11 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def interrupt_on_termination() -> None:
-    """Let a SIGTERM clean up as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let a SIGTERM, and the end of the terminal, clean up as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever started it with nohup wants it to go on.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _last_line(text: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -278,8 +280,11 @@ SCENARIOS = ("default", "cluster")
 """Parts that wait for containers most of the time, and leave the processors to others."""
 
 
-def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
-    """Run `parts`: the scenarios beside the others, when there are both."""
+def run(parts: dict[str, Callable[[], Tally]], lock: int) -> Tally:
+    """Run `parts`: the scenarios beside the others, when there are both.
+
+    `lock` is the descriptor of the lock that keeps a second run away.
+    """
     if {*SCENARIOS, "chaos"} & set(parts):
         require_space(DISK_GB, "The test")
     if list(parts) == list(PARTS):
@@ -290,7 +295,7 @@ def run(parts: dict[str, Callable[[], Tally]]) -> Tally:
     others = {part: check for part, check in parts.items() if part not in SCENARIOS}
     if not scenarios or not others or "chaos" in others:
         return one_after_the_other(parts)
-    with beside(scenarios) as lane:
+    with beside(scenarios, lock) as lane:
         tally = one_after_the_other(others)
         tally.add(lane.finish())
     return tally
@@ -318,29 +323,39 @@ class Lane:
 
     def finish(self) -> Tally:
         """Print what was said so far and from now on; how many checks passed and failed."""
-        last = ""
+        found = None
         with self._log.open() as said:
             ended = False
             while not ended:
                 ended = self._process.poll() is not None
                 for line in said:
-                    last = line
+                    found = SUM.fullmatch(line.strip()) or found
                     if not SUM.fullmatch(line.strip()):
                         print(line, end="", flush=True)
                 time.sleep(LISTEN)
-        found = SUM.fullmatch(last.strip())
-        return Tally(int(found[1]), int(found[2])) if found else Tally(failed=1)
+        tally = Tally(int(found[1]), int(found[2])) if found else Tally()
+        if self._process.returncode and not tally.failed:
+            tally.failed = 1
+        return tally
 
     def end(self) -> None:
         """Let it take its containers away."""
-        if self._process.poll() is None:
-            self._process.terminate()
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
             self._process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise PlainError(
+                f"The scenarios did not end within {PATIENCE} s: their containers may be left. "
+                "'molecule destroy --all' takes them away."
+            ) from None
 
 
 @contextmanager
-def beside(scenarios: list[str]) -> Iterator[Lane]:
-    """Run scenarios while the caller does something else."""
+def beside(scenarios: list[str], lock: int) -> Iterator[Lane]:
+    """Run scenarios while the caller does something else; they hold its `lock`, too."""
     log = LOGS / "scenarios.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"  {' and '.join(scenarios)} run beside the others: {log}")
@@ -348,7 +363,12 @@ def beside(scenarios: list[str]) -> Iterator[Lane]:
     with log.open("w") as out:
         # A session of its own: Ctrl-C reaches it through `end`, once.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=[lock],
         )
     lane = Lane(process, log)
     try:
@@ -383,8 +403,8 @@ def main() -> int:
         if is_lane:  # the lock is held by the run beside it
             tally = one_after_the_other(parts)
         else:
-            with only_one("test"):
-                tally = run(parts)
+            with only_one("test") as lock:
+                tally = run(parts, lock)
             print(f"{duration(time.monotonic() - start)} in all; details in {ARTIFACTS}")
     except PlainError as problem:
         clear()

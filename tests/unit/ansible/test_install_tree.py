@@ -155,6 +155,39 @@ def test_check_and_diff_tell_what_a_run_does_and_touch_nothing(play: Play) -> No
     ]
 
 
+def test_nothing_changes_without_a_word_in_the_diff(play: Play) -> None:
+    play.write("empty.py", "")
+    new = play.run("--diff")["shown"]
+    assert f"+++ after: {play.dest}/code/empty.py" in new
+    folder, link = play.dest / "code" / "theirs", play.dest / "code" / "link"
+    folder.mkdir()
+    (folder / "work").write_text("x")
+    link.symlink_to("/etc/passwd")
+    (play.dest / "code" / "nothing").touch()
+    (play.dest / "code" / "main.py").write_text("import evil\n")
+    (play.dest / "code" / "main.py").chmod(0o4755)
+    shown = play.run("--check", "--diff")["shown"]
+    for name, said in {
+        "theirs": "-directory, owner 0, group 0, mode 0755",
+        "link": "-link to /etc/passwd",
+        "nothing": "-file, owner 0, group 0, mode 0644",
+        "main.py": "-file, owner 0, group 0, mode 4755",
+    }.items():
+        part = shown.partition(f"--- before: {play.dest}/code/{name}\n")[2].partition("--- ")[0]
+        assert said in part, shown
+
+
+def test_a_directory_that_is_there_keeps_its_group_and_mode(play: Play) -> None:
+    play.dest.mkdir(parents=True)
+    os.chown(play.dest, -1, 12345)
+    play.dest.chmod(0o2775)
+    assert play.run()["changed"]
+    state = play.dest.stat()
+    assert (state.st_gid, stat.S_IMODE(state.st_mode)) == (12345, 0o2775)
+    assert play.state()["code"] == ("/", 0o755)
+    assert not play.run()["changed"]
+
+
 def test_a_program_that_is_none_of_the_files_is_refused(play: Play) -> None:
     play.task["programs"] = ["code/runn"]
     assert "code/runn is none of the files" in play.run()["failed"]

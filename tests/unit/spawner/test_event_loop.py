@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import sqlite3
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,24 @@ def _write(session: Session, megabytes: int) -> None:
         session.commit()
 
 
+async def _shortened(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the log short until it was brought into the database once."""
+    checkpoint, ended = database._checkpoint, threading.Event()
+
+    def told(path: str) -> None:
+        checkpoint(path)
+        ended.set()
+
+    monkeypatch.setattr(database, "LOOK", 0.01)
+    monkeypatch.setattr(database, "_checkpoint", told)
+    keeping = asyncio.ensure_future(database.keep_log_short(session))
+    try:
+        assert await asyncio.to_thread(ended.wait, 10)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
 @pytest.mark.asyncio
 async def test_the_log_is_shortened_beside_the_commits(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,18 +194,10 @@ async def test_the_log_is_shortened_beside_the_commits(
     _write(session, 8)
     assert file.stat().st_size < megabyte, "no commit has waited for a checkpoint"
     assert log.stat().st_size > 8 * megabyte
-    monkeypatch.setattr(database, "LOOK", 0.01)
-    keeping = asyncio.ensure_future(database.keep_log_short(session))
-    try:
-        async with asyncio.timeout(10):
-            while file.stat().st_size < 8 * megabyte:  # noqa: ASYNC110 - nothing tells when
-                await asyncio.sleep(0.05)
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-    size = log.stat().st_size
-    _write(session, 4)
-    assert log.stat().st_size == size, "the log begins anew"
+    await _shortened(session, monkeypatch)
+    assert file.stat().st_size > 8 * megabyte
+    _write(session, 1)
+    assert log.stat().st_size < 2 * megabyte, "it begins anew, and its size says what is new"
 
 
 @pytest.mark.asyncio
@@ -198,25 +209,23 @@ async def test_a_log_that_cannot_be_shortened_is_told_and_tried_again(
 ) -> None:
     _write(session, 8)
     checkpoint = database._checkpoint
-    failures = [sqlite3.OperationalError("disk I/O error")] * 2
+    failures = [sqlite3.OperationalError("disk I/O error"), RuntimeError("can't start new thread")]
 
     def failing(path: str) -> None:
         if failures:
             raise failures.pop()
         checkpoint(path)
 
-    monkeypatch.setattr(database, "LOOK", 0.01)
     monkeypatch.setattr(database, "_checkpoint", failing)
-    keeping = asyncio.ensure_future(database.keep_log_short(session))
-    try:
-        async with asyncio.timeout(10):
-            while (tmp_path / "hub.sqlite").stat().st_size < 8 * 2**20:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+    await _shortened(session, monkeypatch)
+    assert (tmp_path / "hub.sqlite").stat().st_size > 8 * 2**20
     assert caplog.text.count("cannot be shortened") == 2
     assert "disk I/O error" in caplog.text
+
+
+def test_a_log_that_is_never_shortened_has_an_end(session: Session, tmp_path: Path) -> None:
+    _write(session, 72)
+    assert (tmp_path / "hub.sqlite").stat().st_size > 60 * 2**20
 
 
 # --- garbage ---------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ LOOK = 10.0
 """Seconds between two looks at the size of the log."""
 LOG_SIZE = 4 * 2**20
 """Bytes from which on it is brought into the database, as SQLite would by itself."""
+LAST_RESORT = 16384
+"""Pages (64 MiB) from which on a commit does it."""
 
 _disks: dict[str, _Disk] = {}
 
@@ -67,8 +69,11 @@ def _file(session: Session) -> str | None:
 
 def _relax(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
-    # A checkpoint waits for the disk: not in a commit, see keep_log_short.
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # A checkpoint waits for the disk: not in a commit, see keep_log_short. In a commit only where
+    # the log has grown all the same: it begins anew when nothing was written during a checkpoint.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LAST_RESORT}")
+    # A log that begins anew is cut, so that its size says how much is new.
+    connection.execute("PRAGMA journal_size_limit = 0")
 
 
 async def keep_log_short(session: Session) -> None:
@@ -78,8 +83,9 @@ async def keep_log_short(session: Session) -> None:
         await asyncio.sleep(LOOK)
         try:
             await asyncio.to_thread(_checkpoint, path)
-        except (OSError, sqlite3.Error):
-            # Nothing is lost, the log grows: a full disk is an administrator's to see.
+        except (OSError, RuntimeError, sqlite3.Error):
+            # Nothing is lost, the log grows: a full disk, or no thread to be had, is an
+            # administrator's to see.
             log.exception("The log of the database %s cannot be shortened.", path)
 
 
