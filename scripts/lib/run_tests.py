@@ -39,7 +39,7 @@ LOGS = ARTIFACTS / "log"
 JUNIT = ARTIFACTS / "junit"
 DISK_GB = 12
 # Files of tests at once, more than there are cores: they wait for processes most of the time.
-AT_ONCE = ("--numprocesses=6", "--dist=loadfile")
+AT_ONCE = ("--numprocesses=4", "--dist=loadfile")
 # Folders that hold nothing of ours.
 HIDDEN = {".git", "artifacts", *CACHES}
 # A step of Molecule that has ended, as it says it: "INFO  default ➜ converge: Executed: Successful"

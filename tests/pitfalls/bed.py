@@ -80,7 +80,7 @@ class BedError(Exception):
     """The bed did not come as far as the claim under test: no verdict on the classes."""
 
 
-def prepared(what: str, look: Callable[[], T], seconds: float = 30) -> T:
+def prepared(what: str, look: Callable[[], T], seconds: float = 60) -> T:
     """The first true value of `look`, which every class set must reach. Raises BedError."""
     try:
         return reached(what, look, seconds)
@@ -242,9 +242,10 @@ class Researcher:
         before = self.jobs()
         self.start(options, server)
         prepared(f"{self.name}'s job waits", lambda: set(self.jobs()) - set(before))
+        number = max(self.jobs())
         # The hub has read the answer of qsub when it shows the job.
-        prepared("the hub knows it", lambda: self.model(server).get("state", {}).get("child_state"))
-        return max(self.jobs())
+        prepared("the hub knows it", lambda: f"'{number}." in str(self.model(server).get("state")))
+        return number
 
     def stop(self, server: str = "") -> requests.Response:
         """Ask for the end of a server."""
