@@ -39,7 +39,9 @@ LOGS = ARTIFACTS / "log"
 JUNIT = ARTIFACTS / "junit"
 DISK_GB = 12
 # Files of tests at once, more than there are cores: they wait for processes most of the time.
-AT_ONCE = ("--numprocesses=4", "--dist=loadfile")
+ALONE = 6
+# The same beside scenarios, which need a core.
+BESIDE = 2
 # Folders that hold nothing of ours.
 HIDDEN = {".git", "artifacts", *CACHES}
 # A step of Molecule that has ended, as it says it: "INFO  default ➜ converge: Executed: Successful"
@@ -83,7 +85,7 @@ def _is_shell(file: Path) -> bool:
         return file.suffix == ".sh" or re.match(rb"#!.*\b(ba)?sh\b", start.readline()) is not None
 
 
-def lint() -> Tally:
+def lint(_: int) -> Tally:
     """Every linter over everything."""
     tools = {
         "yamllint": ["yamllint", "--strict", "."],
@@ -99,13 +101,13 @@ def lint() -> Tally:
     return tally
 
 
-def unit() -> Tally:
-    """The tests of the Python, without a container.
+def unit(workers: int) -> Tally:
+    """The tests of the Python, without a container, `workers` files at once.
 
-    Most of them wait for processes, so several files run at once. Those of the mock Torque share
-    test accounts and kill what these still run: one after another, and by themselves.
+    Those of the mock Torque share test accounts and kill what these still run: one after another,
+    and by themselves.
     """
-    at_once = ["--ignore=tests/unit/torque", *AT_ONCE]
+    at_once = ["--ignore=tests/unit/torque", *_at_once(workers)]
     # The longest files first, or one of them would run alone at the end.
     folders = [f"tests/unit/{name}" for name in ("benchmarks", "spawner", "pages")]
     tally = _unit("unit", *folders, "tests/unit", *at_once)
@@ -113,9 +115,13 @@ def unit() -> Tally:
     return tally
 
 
-def pitfalls() -> Tally:
+def pitfalls(workers: int) -> Tally:
     """What hostile users and failing parts may do: a real hub in front of a small queue."""
-    return _unit("pitfalls", "tests/pitfalls", *AT_ONCE)
+    return _unit("pitfalls", "tests/pitfalls", *_at_once(workers))
+
+
+def _at_once(workers: int) -> list[str]:
+    return [f"--numprocesses={workers}", "--dist=loadfile"]
 
 
 def _unit(name: str, *arguments: str) -> Tally:
@@ -267,12 +273,15 @@ def _count(report: Path) -> Tally:
     return tally
 
 
-PARTS: dict[str, Callable[[], Tally]] = {
+Part = Callable[[int], Tally]
+"""Takes how many files of tests may run at once."""
+
+PARTS: dict[str, Part] = {
     "lint": lint,
     "unit": unit,
     "pitfalls": pitfalls,
-    "default": lambda: scenario("default", "default.xml"),
-    "cluster": lambda: scenario("cluster", "walk.xml", "pitfalls-cluster.xml", "chaos.xml"),
+    "default": lambda _: scenario("default", "default.xml"),
+    "cluster": lambda _: scenario("cluster", "walk.xml", "pitfalls-cluster.xml", "chaos.xml"),
 }
 
 
@@ -280,7 +289,7 @@ SCENARIOS = ("default", "cluster")
 """Parts that wait for containers most of the time, and leave the processors to others."""
 
 
-def run(parts: dict[str, Callable[[], Tally]], lock: int) -> Tally:
+def run(parts: dict[str, Part], lock: int) -> Tally:
     """Run `parts`: the scenarios beside the others, when there are both.
 
     `lock` is the descriptor of the lock that keeps a second run away.
@@ -294,20 +303,20 @@ def run(parts: dict[str, Callable[[], Tally]], lock: int) -> Tally:
     scenarios = [part for part in parts if part in SCENARIOS]
     others = {part: check for part, check in parts.items() if part not in SCENARIOS}
     if not scenarios or not others or "chaos" in others:
-        return one_after_the_other(parts)
+        return one_after_the_other(parts, ALONE)
     with beside(scenarios, lock) as lane:
-        tally = one_after_the_other(others)
+        tally = one_after_the_other(others, BESIDE)
         tally.add(lane.finish())
     return tally
 
 
-def one_after_the_other(parts: dict[str, Callable[[], Tally]]) -> Tally:
+def one_after_the_other(parts: dict[str, Part], workers: int) -> Tally:
     """Run `parts` and print the time of each."""
     tally = Tally()
     for part, check in parts.items():
         print(f"  {part}", flush=True)
         start = time.monotonic()
-        result = check()
+        result = check(workers)
         tally.add(result)
         sums = f"{result.passed} passed, {result.failed} failed"
         print(f"  {part}: {sums}, {duration(time.monotonic() - start)}", flush=True)
@@ -377,7 +386,7 @@ def beside(scenarios: list[str], lock: int) -> Iterator[Lane]:
         lane.end()
 
 
-def asked() -> tuple[dict[str, Callable[[], Tally]], bool]:
+def asked() -> tuple[dict[str, Part], bool]:
     """The parts that the command line names, and whether this is the lane beside another run.
 
     A long `chaos` is none of `all`.
@@ -390,7 +399,7 @@ def asked() -> tuple[dict[str, Callable[[], Tally]], bool]:
     words = parser.parse_args()
     parts = {part: run for part, run in PARTS.items() if "all" in words.part or part in words.part}
     if "chaos" in words.part:
-        parts["chaos"] = lambda: chaos(words.faults, words.seed)
+        parts["chaos"] = lambda _: chaos(words.faults, words.seed)
     return parts, words.beside
 
 
@@ -401,7 +410,7 @@ def main() -> int:
     interrupt_on_termination()
     try:
         if is_lane:  # the lock is held by the run beside it
-            tally = one_after_the_other(parts)
+            tally = one_after_the_other(parts, BESIDE)
         else:
             with only_one("test") as lock:
                 tally = run(parts, lock)
