@@ -338,8 +338,9 @@ class Lane:
             while not ended:
                 ended = self._process.poll() is not None
                 for line in said:
-                    found = SUM.fullmatch(line.strip()) or found
-                    if not SUM.fullmatch(line.strip()):
+                    if last := SUM.fullmatch(line.strip()):
+                        found = last
+                    else:
                         print(line, end="", flush=True)
                 time.sleep(LISTEN)
         tally = Tally(int(found[1]), int(found[2])) if found else Tally()
@@ -358,7 +359,7 @@ class Lane:
             os.killpg(self._process.pid, signal.SIGKILL)
             raise PlainError(
                 f"The scenarios did not end within {PATIENCE} s: their containers may be left. "
-                "'molecule destroy --all' takes them away."
+                "The next run of the same scenarios takes them away."
             ) from None
 
 

@@ -10,7 +10,8 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,19 @@ from custom_pbs_spawner.turns import Stage, Turnstile
 from jupyterhub import orm
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let something run, from before the block until its end."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
 
 # --- turns -----------------------------------------------------------------------------------
 
@@ -177,12 +191,8 @@ async def _shortened(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(database, "LOOK", 0.01)
     monkeypatch.setattr(database, "_checkpoint", told)
-    keeping = asyncio.ensure_future(database.keep_log_short(session))
-    try:
+    async with _beside(database.keep_log_short(session)):
         assert await asyncio.to_thread(ended.wait, 10)
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
 
 
 @pytest.mark.asyncio
@@ -231,6 +241,13 @@ def test_a_log_that_is_never_shortened_has_an_end(session: Session, tmp_path: Pa
 # --- garbage ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _nothing_set_aside() -> Iterator[None]:
+    """Leave the other tests of this process their garbage."""
+    yield
+    gc.unfreeze()
+
+
 class Cycle:
     """Garbage that only the collector finds."""
 
@@ -243,9 +260,7 @@ async def test_what_survives_is_set_aside_and_found_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "DAY", 0.2)
-    keeping = asyncio.ensure_future(memory.keep_collections_short())
-    await asyncio.sleep(0)
-    try:
+    async with _beside(memory.keep_collections_short()):
         cycle = Cycle()
         end = weakref.ref(cycle)
         before = gc.get_freeze_count()
@@ -257,10 +272,6 @@ async def test_what_survives_is_set_aside_and_found_in_the_end(
         async with asyncio.timeout(10):
             while end() is not None:  # noqa: ASYNC110 - nothing tells when
                 await asyncio.sleep(0.05)
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        gc.unfreeze()
 
 
 @pytest.mark.asyncio
@@ -268,9 +279,7 @@ async def test_a_full_collection_is_made_before_much_is_new(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "LOOK", 0.05)
-    keeping = asyncio.ensure_future(memory.keep_collections_short())
-    await asyncio.sleep(0)
-    try:
+    async with _beside(memory.keep_collections_short()):
         before = gc.get_freeze_count()
         kept: list[list[int]] = [[number] for number in range(40_000)]
         middle = gc.get_count()[memory.FULL]
@@ -278,7 +287,3 @@ async def test_a_full_collection_is_made_before_much_is_new(
         await asyncio.sleep(0.5)
         assert gc.get_count()[memory.FULL] < memory.YOUNG
         assert gc.get_freeze_count() - before > len(kept)
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        gc.unfreeze()

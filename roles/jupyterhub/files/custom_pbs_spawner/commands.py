@@ -80,6 +80,8 @@ class _Command:
                 stderr=subprocess.PIPE,
                 env=ENVIRONMENT,
                 cwd="/",
+                # Enough to end all of it. A session would get a share of the processors of its
+                # own (autogroup, sched(7)), and this thread holds the interpreter until it has one.
                 process_group=0,
             )
         if self._cancelled:
