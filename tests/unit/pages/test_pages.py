@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.unit.spawner.hub_process import PACKAGE, Hub, wait_for
+from tests.unit.spawner.hub_process import PACKAGE, SERVICE_TOKEN, Hub, wait_for
 from tests.unit.spawner.small_torque import SmallTorque
 
 # What is said of a server can be written into files; without one its spawner speaks.
@@ -66,8 +66,8 @@ class Visitor:
         return answer.status
 
     def start(self, server: str = "") -> None:
-        """Start a server and wait until it runs."""
-        self.ask_for(server)
+        """Start a server and wait until it runs; no proxy leads a browser to it here."""
+        self.hub.start_server(self.name, SERVICE_TOKEN, name=server).raise_for_status()
         self.hub.wait_ready(self.name, server)
 
     def ask_for(self, server: str = "") -> None:
@@ -157,9 +157,20 @@ def test_the_home_page_of_quiet_servers_says_nothing(visitor: Visitor) -> None:
 
 def test_a_start_that_fails_while_it_is_watched_says_why(visitor: Visitor) -> None:
     (visitor.hub.queue.home(visitor.name) / "die").touch()
+    visitor.hub.queue.knob("schedule", "hold")
     visitor.ask_for()
-    expect(visitor.page.locator("#start")).to_have_text("Relaunch Server")
+    expect(visitor.page.locator("#progress-message")).to_contain_text("in queue tintel")
+    visitor.hub.queue.start(visitor.hub.job_number(visitor.name))
+    # The waiting page may need a while to hear of it, and then loads itself anew.
+    expect(visitor.page.locator("#start")).to_have_text("Relaunch Server", timeout=20_000)
     expect(visitor.page.locator(".job-words")).to_contain_text("ended with exit status 3")
+
+
+def test_a_start_that_fails_at_once_says_why_above_the_menu(visitor: Visitor) -> None:
+    visitor.hub.queue.knob("qsub", "fail 190 qsub: submit error (<no> such queue)")
+    visitor.ask_for()
+    expect(visitor.page.locator(".job-words")).to_contain_text("(<no> such queue)")
+    expect(visitor.page.locator(".profile")).to_have_count(2)
 
 
 def test_a_refused_choice_says_why_above_the_menu(visitor: Visitor) -> None:

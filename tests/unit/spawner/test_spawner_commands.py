@@ -35,12 +35,12 @@ async def test_input_status_and_bytes_that_are_no_text() -> None:
 @pytest.mark.asyncio
 async def test_timeout_kills_the_command_and_its_children(tmp_path: Path) -> None:
     sign = tmp_path / "alive"
-    script = f"(sleep 1.5; touch {sign}) & sleep 60"
+    script = f"(sleep 5; touch {sign}) & sleep 60"
     begun = time.monotonic()
     with pytest.raises(commands.CommandTimeoutError, match=r"did not answer within 0\.5 s"):
         await commands.run(["/bin/sh", "-c", script], timeout=0.5)
-    assert time.monotonic() - begun < 1.4
-    await asyncio.sleep(1.5)
+    assert time.monotonic() - begun < 4.5
+    await asyncio.sleep(5)
     assert not sign.exists()
 
 
