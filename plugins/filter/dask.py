@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from custom_pbs_spawner.profiles import Profile  # noqa: E402 - the line above
 FOLDER = "$HOME/.ganymede/dask"
 """Below the home, which hub and nodes share: certificate and logs of the workers."""
 KEPT_LOGS = 20
+ACTIVATED = ("GANYMEDE_ENVIRONMENT", "GANYMEDE_MODULES")
+"""Variables of a kernel: what start-kernel activated for it."""
 
 # What dask_jobqueue asks for in each section, https://jobqueue.dask.org/en/latest/configuration.html
 COMMON: dict[str, Any] = {
@@ -37,7 +40,7 @@ COMMON: dict[str, Any] = {
     "env-extra": None,
     "job-extra": None,
     # Torque's own files would come back into the folder of the notebook; the log is the prologue's.
-    "job-extra-directives": ["-r n", "-j oe", "-o /dev/null"],
+    "job-extra-directives": ["-r n", "-j oe", "-o /dev/null", f"-v {','.join(ACTIVATED)}"],
     "job-directives-skip": [],
     "log-directory": None,
     # Without TLS whoever reaches the scheduler's port has the researcher's account. The dashboard
@@ -46,12 +49,16 @@ COMMON: dict[str, Any] = {
 }
 
 
-def dask_settings(profiles: list[dict[str, Any]], tls: dict[str, str]) -> dict[str, Any]:
+def dask_settings(
+    profiles: list[dict[str, Any]], tls: dict[str, str], wrapper: str
+) -> dict[str, Any]:
     """Settings of dask: `PBSCluster()` has the first profile, `config_name=<key>` each of them.
 
     `tls` has environment variables for the workers; `$HOME` in them is the researcher's.
+    `wrapper` is start-kernel, which activates the workers as it did their notebook's kernel.
     """
-    sections = {row.key: _section(row, tls) for row in map(Profile.model_validate, profiles)}
+    rows = map(Profile.model_validate, profiles)
+    sections = {row.key: _section(row, tls, wrapper) for row in rows}
     # A copy, or YAML would write references.
     first = copy.deepcopy(next(iter(sections.values()), {}))
     return {
@@ -62,7 +69,7 @@ def dask_settings(profiles: list[dict[str, Any]], tls: dict[str, str]) -> dict[s
     }
 
 
-def _section(profile: Profile, tls: dict[str, str]) -> dict[str, Any]:
+def _section(profile: Profile, tls: dict[str, str], wrapper: str) -> dict[str, Any]:
     resources = f"nodes=1:ppn={profile.cores},mem={profile.memory_text}"
     return {
         **copy.deepcopy(COMMON),
@@ -71,7 +78,7 @@ def _section(profile: Profile, tls: dict[str, str]) -> dict[str, Any]:
         "memory": f"{profile.memory} B",
         "resource-spec": resources,
         "walltime": profile.walltime_text,
-        "job-script-prologue": _prologue(profile.cores, tls),
+        "job-script-prologue": [*_prologue(profile.cores, tls), *_activation(wrapper)],
     }
 
 
@@ -86,6 +93,16 @@ def _prologue(cores: int, tls: dict[str, str]) -> list[str]:
         f"export {' '.join(threads)}",
         *(f'export {name}="{value}"' for name, value in tls.items()),
     ]
+
+
+def _activation(wrapper: str) -> list[str]:
+    """Lines that give the worker what its notebook's kernel was activated with."""
+    environment, modules = ACTIVATED
+    options = f'${{{environment}:+--environment "${environment}"}} '
+    options += f'${{{modules}:+--module "${modules}"}}'
+    # What the scripts of an environment print is for the log, not for eval.
+    exports = f"{shlex.quote(wrapper)} {options} -- /bin/bash -c 'export -p >&3' 3>&1 >&2"
+    return [f'[ -z "${{{environment}:-}}${{{modules}:-}}" ] || eval "$({exports})"']
 
 
 class FilterModule:

@@ -87,6 +87,7 @@ cluster.scale(jobs=1)
 client = Client(cluster)
 client.wait_for_workers(1, timeout=50)
 (worker,) = client.scheduler_info()["workers"].values()
+assert client.submit(os.getenv, "CONDA_PREFIX").result() == os.environ["CONDA_PREFIX"]
 print(cluster.scheduler_address, client.submit(os.getenv, "PBS_JOBID").result(), os.getpid(),
       client.dashboard_link, worker["host"], worker["services"]["dashboard"])
 """

@@ -21,6 +21,7 @@ from plugins.filter.dask import dask_settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TLS = {"DASK_X": "$HOME/.ganymede/dask/tls.pem"}
+WRAPPER = str(REPOSITORY / "roles" / "kernels" / "files" / "start-kernel")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def table() -> list[dict[str, Any]]:
 def test_each_profile_has_a_section_and_the_first_is_the_usual_one(
     table: list[dict[str, Any]],
 ) -> None:
-    sections = dask_settings(table, TLS)["jobqueue"]
+    sections = dask_settings(table, TLS, WRAPPER)["jobqueue"]
     assert list(sections) == ["pbs", "tintel", "long", "himem", "himem4"]
     assert sections["pbs"] == sections["tintel"]
     himem4 = sections["himem4"]
@@ -45,12 +46,12 @@ def test_each_profile_has_a_section_and_the_first_is_the_usual_one(
 
 def test_an_unquoted_walltime_is_the_time_that_was_meant() -> None:
     row = {"key": "a", "display_name": "A", "queue": "q", "cores": 1, "memory": "1gb"}
-    sections = dask_settings([{**row, "walltime": 86400}], TLS)["jobqueue"]
+    sections = dask_settings([{**row, "walltime": 86400}], TLS, WRAPPER)["jobqueue"]
     assert sections["a"]["walltime"] == "24:00:00"
 
 
 def test_no_scheduler_listens_without_tls(table: list[dict[str, Any]]) -> None:
-    for section in dask_settings(table, TLS)["jobqueue"].values():
+    for section in dask_settings(table, TLS, WRAPPER)["jobqueue"].values():
         assert section["scheduler-options"]["protocol"] == "tls://"
         assert section["scheduler-options"]["dashboard_address"] == "localhost:0"
         assert section["worker-extra-args"] == ["--dashboard-address", "localhost:0"]
@@ -64,7 +65,7 @@ def test_the_prologue_is_a_script_that_writes_the_log_and_keeps_few(
     for number in range(25):
         (logs / f"worker.{number}.encina.log").touch()
         os.utime(logs / f"worker.{number}.encina.log", (number, number))
-    lines = dask_settings(table, TLS)["jobqueue"]["himem4"]["job-script-prologue"]
+    lines = dask_settings(table, TLS, WRAPPER)["jobqueue"]["himem4"]["job-script-prologue"]
     script = tmp_path / "job.sh"
     script.write_text("\n".join([*lines, 'echo "$OMP_NUM_THREADS $DASK_X"']))
     environment = {"HOME": str(tmp_path), "PBS_JOBID": "77.encina", "PATH": os.environ["PATH"]}
@@ -83,6 +84,56 @@ def test_the_prologue_is_a_script_that_writes_the_log_and_keeps_few(
     assert "worker.0.encina.log" not in left
     said = (logs / "worker.77.encina.log").read_text()
     assert said == f"4 {tmp_path}/.ganymede/dask/tls.pem\n"
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """An environment with a blank in its name, and a script of activation that is not silent."""
+    scripts = tmp_path / "her own" / "etc" / "conda" / "activate.d"
+    scripts.mkdir(parents=True)
+    for name in ("bin", "conda-meta"):
+        (tmp_path / "her own" / name).mkdir()
+    (scripts / "proj.sh").write_text('echo "exit 9"; export PROJ_DATA="$CONDA_PREFIX/share/proj"\n')
+    return tmp_path / "her own"
+
+
+def worker(table: list[dict[str, Any]], home: Path, **variables: str) -> str:
+    """What a worker's job says of its activation, with what Torque gives it of `-v`."""
+    section = dask_settings(table, TLS, WRAPPER)["jobqueue"]["pbs"]
+    assert section["job-extra-directives"][-1] == "-v GANYMEDE_ENVIRONMENT,GANYMEDE_MODULES"
+    show = 'echo "$PROJ_DATA|$OMP_NUM_THREADS|${PATH%%:*}" > "$HOME/said"'
+    done = subprocess.run(
+        ["/bin/bash", "-c", "\n".join([*section["job-script-prologue"], show])],
+        env={"HOME": str(home), "PBS_JOBID": "77.encina", "PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return (home / "said").read_text().strip()
+
+
+def test_a_worker_is_activated_as_its_kernel(
+    table: list[dict[str, Any]], prefix: Path, tmp_path: Path
+) -> None:
+    told = worker(table, tmp_path, GANYMEDE_ENVIRONMENT=str(prefix), GANYMEDE_MODULES="")
+    assert told == f"{prefix}/share/proj|1|{prefix}/bin"
+    assert (tmp_path / ".ganymede/dask/worker.77.encina.log").read_text() == "exit 9\n"
+
+
+def test_a_worker_of_a_kernel_that_was_not_activated_starts(
+    table: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert worker(table, tmp_path, GANYMEDE_ENVIRONMENT="", GANYMEDE_MODULES="") == "|1|/usr/bin"
+
+
+def test_a_worker_whose_activation_fails_says_so_in_its_log(
+    table: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert worker(table, tmp_path, GANYMEDE_ENVIRONMENT="/no/such") == "|1|/usr/bin"
+    log = (tmp_path / ".ganymede/dask/worker.77.encina.log").read_text()
+    assert "the environment /no/such does not exist" in log
 
 
 def test_the_certificate_is_its_owners_and_lasts(tmp_path: Path) -> None:
@@ -165,7 +216,7 @@ def test_only_her_own_certificate_opens_her_scheduler(tmp_path: Path, same: bool
 def test_the_extension_prepares_the_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PATH", "DASK_ROOT_CONFIG", "DASK_X"):
+    for name in ("PATH", "DASK_ROOT_CONFIG", "DASK_X", *ganymede_dask.ACTIVATED):
         monkeypatch.setenv(name, "before")
     monkeypatch.setenv("HOME", str(tmp_path))
     jobs = ganymede_dask.DaskJobs(
@@ -177,6 +228,7 @@ def test_the_extension_prepares_the_kernels(
     jobs.prepare()
     assert os.environ["PATH"] == "before:/torque/bin"
     assert os.environ["DASK_ROOT_CONFIG"] == "/software/etc/dask"
+    assert {os.environ[name] for name in ganymede_dask.ACTIVATED} == {""}
     assert os.environ["DASK_X"] == f"{tmp_path}/.ganymede/dask/tls.pem"
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and thread.daemon:

@@ -160,6 +160,18 @@ def test_modules_are_loaded_first(modules: dict[str, str], name: str) -> None:
     assert output.strip() == f"{process.pid}|/opt/R|-f x y"
 
 
+def test_what_was_activated_can_be_handed_on(environment: Path, modules: dict[str, str]) -> None:
+    command = ("sh", "-c", 'echo "$GANYMEDE_ENVIRONMENT $GANYMEDE_MODULES"')
+    given = ("--environment", environment, "--module", "R/4.3", "--module", "R")
+    _, output, _ = outcome(*given, "--", *command, **modules)
+    prefix, joined = output.split()[-2:]
+    assert (prefix, joined) == (str(environment.resolve()), "R/4.3:R")
+    again = outcome("--environment", prefix, "--module", joined, "--", *command, **modules)
+    assert again[:2] == (0, output)
+    # What an outer kernel had is not handed on by one without.
+    assert outcome("--", *command, GANYMEDE_MODULES="R", GANYMEDE_ENVIRONMENT=prefix)[1] == " \n"
+
+
 @pytest.mark.parametrize("name", ["Julia/1", "silent"])
 def test_a_module_that_cannot_be_loaded_is_said(modules: dict[str, str], name: str) -> None:
     status, output, errors = outcome("--module", name, "--", "echo", "started", **modules)

@@ -17,6 +17,8 @@ from traitlets.config import LoggingConfigurable
 
 RENEWED_BEFORE = 30 * 24 * 3600
 """Seconds before its end at which a certificate is replaced."""
+ACTIVATED = ("GANYMEDE_ENVIRONMENT", "GANYMEDE_MODULES")
+"""Variables of a kernel that tell its workers what to activate; start-kernel fills them."""
 
 
 class DaskJobs(LoggingConfigurable):
@@ -35,6 +37,9 @@ class DaskJobs(LoggingConfigurable):
         """Set the environment of the kernels; see to the certificate meanwhile."""
         os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{self.torque_bin}"
         os.environ["DASK_ROOT_CONFIG"] = self.settings_directory
+        for name in ACTIVATED:
+            # Set in any case: Torque spoils a list of names for -v in which one is not.
+            os.environ[name] = ""
         for name, value in self.environment.items():
             os.environ[name] = os.path.expandvars(value)
         Thread(target=self._certify, daemon=True).start()
