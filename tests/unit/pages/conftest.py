@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 OpenPage = Callable[[], Page]
@@ -19,6 +19,7 @@ def chromium() -> Iterator[Browser]:
     program = os.environ.get("GANYMEDE_CHROMIUM", "/usr/bin/chromium")
     if not Path(program).exists():
         pytest.fail(f"{program} is missing: install the package chromium, or set GANYMEDE_CHROMIUM")
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser

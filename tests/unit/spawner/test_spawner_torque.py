@@ -178,7 +178,7 @@ def test_queue_limit_that_makes_no_sense() -> None:
 @pytest.fixture
 def torque(queue: SmallTorque) -> Torque:
     queue.home("meteo1")
-    return Torque(bin_directory=str(queue.bin), sudo=str(queue.bin / "sudo"), timeout=2)
+    return Torque(bin_directory=str(queue.bin), sudo=str(queue.bin / "sudo"), timeout=5)
 
 
 @pytest.mark.asyncio
