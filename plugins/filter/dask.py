@@ -48,6 +48,16 @@ COMMON: dict[str, Any] = {
     "scheduler-options": {"protocol": "tls://", "dashboard_address": "localhost:0"},
 }
 
+OLD_NAMES = {
+    "job-extra": "job-extra-directives",
+    "env-extra": "job-script-prologue",
+    "extra": "worker-extra-args",
+    "header-skip": "job-directives-skip",
+    "project": "account",
+}
+"""Names before dask_jobqueue 0.8. Later releases warn of each old one that they find."""
+NEW_ONLY = {*OLD_NAMES.values(), "python", "worker-command"}
+
 
 def dask_settings(
     profiles: list[dict[str, Any]], tls: dict[str, str], wrapper: str
@@ -67,6 +77,16 @@ def dask_settings(
         },
         "jobqueue": {"pbs": first, **sections},
     }
+
+
+def old_dask_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same settings (`dask_settings`) for dask_jobqueue before 0.8, as 0.7.4 reads them."""
+    sections = {
+        name: {key: value for key, value in section.items() if key not in NEW_ONLY}
+        | {old: section[new] for old, new in OLD_NAMES.items()}
+        for name, section in settings.get("jobqueue", {}).items()
+    }
+    return {**settings, "jobqueue": sections} if settings else {}
 
 
 def _section(profile: Profile, tls: dict[str, str], wrapper: str) -> dict[str, Any]:
@@ -110,4 +130,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Names of the filters."""
-        return {"dask_settings": dask_settings}
+        return {"dask_settings": dask_settings, "old_dask_settings": old_dask_settings}

@@ -143,3 +143,34 @@ def test_a_dask_worker_is_a_job_of_hers_and_ends_with_its_kernel(
     wait_for("the end of the worker's job", lambda: not jobs_named(host, "dask-worker"), 90)
     log = host.file(f"{HOME}/.ganymede/dask/worker.{number}.log").content_string
     assert "Registered to" in log
+
+
+OLD_CLUSTER = """
+import os
+import dask_jobqueue
+from dask.distributed import Client
+cluster = dask_jobqueue.PBSCluster(config_name="tintel")
+cluster.scale(jobs=1)
+client = Client(cluster)
+client.wait_for_workers(1, timeout=50)
+assert client.submit(os.getenv, "CONDA_PREFIX").result() == os.environ["CONDA_PREFIX"]
+print(dask_jobqueue.__version__, cluster.scheduler_address,
+      client.submit(os.getenv, "PBS_JOBID").result())
+"""
+
+
+def test_an_old_dask_jobqueue_has_the_same_settings(running: Researcher, host: Host) -> None:
+    """Those of 0.7, the last release for Python 3.7, have other names."""
+    kernel = running.start_kernel(SERVER, "jh-ganymede-pygms-3.9")
+    version, address, number = running.compute(SERVER, kernel, OLD_CLUSTER).split()
+    assert version == "0.7.4"
+    assert address.startswith("tls://")
+    (job,) = jobs_named(host, "dask-worker")
+    assert job.findtext("Job_Id") == number
+    assert job.findtext("queue") == "tintel"
+    assert job.findtext("Resource_List/mem") == "800mb"
+    kernels = f"{running.address(SERVER)}/api/kernels"
+    assert running.session.delete(f"{kernels}/{kernel}", timeout=30).ok
+    wait_for("the end of the worker's job", lambda: not jobs_named(host, "dask-worker"), 90)
+    log = host.file(f"{HOME}/.ganymede/dask/worker.{number}.log").content_string
+    assert "Registered to" in log

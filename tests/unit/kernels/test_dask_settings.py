@@ -17,7 +17,7 @@ import ganymede_dask
 import pytest
 import yaml
 
-from plugins.filter.dask import dask_settings
+from plugins.filter.dask import dask_settings, old_dask_settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TLS = {"DASK_X": "$HOME/.ganymede/dask/tls.pem"}
@@ -55,6 +55,25 @@ def test_no_scheduler_listens_without_tls(table: list[dict[str, Any]]) -> None:
         assert section["scheduler-options"]["protocol"] == "tls://"
         assert section["scheduler-options"]["dashboard_address"] == "localhost:0"
         assert section["worker-extra-args"] == ["--dashboard-address", "localhost:0"]
+
+
+def test_old_names_have_the_values_of_the_new_ones(table: list[dict[str, Any]]) -> None:
+    """Each setting of `pbs` that dask_jobqueue 0.7.4 has is there, and no other."""
+    new = dask_settings(table, TLS, WRAPPER)
+    old = old_dask_settings(new)
+    assert old["distributed"] == new["distributed"]
+    assert list(old["jobqueue"]) == list(new["jobqueue"])
+    for name, section in old["jobqueue"].items():
+        assert set(section) == {
+            *("name", "cores", "memory", "processes", "interface", "death-timeout", "extra"),
+            *("local-directory", "shared-temp-directory", "shebang", "queue", "project"),
+            *("walltime", "env-extra", "resource-spec", "job-extra", "log-directory"),
+            *("scheduler-options", "header-skip"),
+        }
+        assert section["env-extra"] == new["jobqueue"][name]["job-script-prologue"]
+        assert section["job-extra"][0] == "-r n"
+        assert section["extra"] == ["--dashboard-address", "localhost:0"]
+    assert old_dask_settings({}) == {}
 
 
 def test_the_prologue_is_a_script_that_writes_the_log_and_keeps_few(

@@ -129,6 +129,31 @@ def test_a_folder_that_is_no_prefix_is_said(tmp_path: Path) -> None:
     assert "has no folder bin" in errors
 
 
+@pytest.mark.parametrize(
+    ("release", "folder"),
+    [("0.7.4", "/before-0.8"), ("0.8.0", ""), ("0.9.0", ""), ("0.10.0", ""), (None, "")],
+)
+def test_an_old_dask_jobqueue_finds_its_settings(
+    environment: Path, tmp_path: Path, release: str | None, folder: str
+) -> None:
+    settings = tmp_path / "dask"
+    (settings / "before-0.8").mkdir(parents=True)
+    packages = environment / "lib" / "python3.7" / "site-packages"
+    packages.mkdir(parents=True)
+    if release:
+        (packages / f"dask_jobqueue-{release}.dist-info").mkdir()
+    command = ("--", "sh", "-c", "echo $DASK_ROOT_CONFIG")
+    found = outcome("--environment", environment, *command, DASK_ROOT_CONFIG=str(settings))
+    assert found[1].splitlines()[-1] == f"{settings}{folder}"
+
+
+def test_settings_of_dask_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib/python3.7/site-packages/dask_jobqueue-0.7.4.dist-info").mkdir(parents=True)
+    command = ("--environment", tmp_path, "--", "sh", "-c", "echo $DASK_ROOT_CONFIG")
+    assert outcome(*command, DASK_ROOT_CONFIG="/etc/dask")[1] == "/etc/dask\n"
+
+
 MODULES = """
 module() {
   [ "$1" = load ] && [ $# = 2 ] || return 9
