@@ -26,6 +26,7 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import Proxy
 from jupyterhub.user import User
+from sqlalchemy.engine.default import DefaultDialect
 from tornado.web import Application, RequestHandler
 
 from benchmarks.cluster import COMMANDS
@@ -33,7 +34,7 @@ from benchmarks.cluster import COMMANDS
 BEAT = 0.005  # seconds between two heartbeats of the event loop
 LATE = 0.02  # seconds from which on a late heartbeat is kept with its causes
 KEPT = 5  # worst stalls between two readings
-CAUSES = 3  # of each
+CAUSES = 5  # of each; one may be a part of another
 
 
 class RouteBook(Proxy):  # type: ignore[misc]
@@ -109,6 +110,24 @@ class Probe:
         else:
             name = f"garbage collection {info['generation']}"
             self._account(name, time.perf_counter() - self._collection)
+
+    def time_waits(self) -> None:
+        """Account what waits for others inside of callbacks and holds the interpreter meanwhile."""
+        self._time(DefaultDialect, "do_commit", "commit")
+        self._time(subprocess, "_fork_exec", "beginning of a process")
+
+    def _time(self, owner: Any, function: str, name: str) -> None:
+        method = getattr(owner, function)
+
+        @wraps(method)
+        def timed(*args: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return method(*args)
+            finally:
+                self._account(name, time.perf_counter() - begun)
+
+        setattr(owner, function, timed)
 
     def _account(self, name: str, spent: float) -> None:
         self._spent[name] = self._spent.get(name, 0.0) + spent
@@ -236,6 +255,7 @@ def install(socket: str) -> None:
     """Start measuring this hub; readings are had at the unix socket `socket`."""
     probe = Probe()
     probe.time_callbacks()
+    probe.time_waits()
     probe.watch_adoption()
     probe.mark_stages()
     gc.callbacks.append(probe.time_collections)

@@ -9,6 +9,7 @@ import itertools
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -190,6 +191,7 @@ async def _shortened(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
         ended.set()
 
     monkeypatch.setattr(database, "LOOK", 0.01)
+    monkeypatch.setattr(database, "QUIET", 0)
     monkeypatch.setattr(database, "_checkpoint", told)
     async with _beside(database.keep_log_short(session)):
         assert await asyncio.to_thread(ended.wait, 10)
@@ -208,6 +210,21 @@ async def test_the_log_is_shortened_beside_the_commits(
     assert file.stat().st_size > 8 * megabyte
     _write(session, 1)
     assert log.stat().st_size < 2 * megabyte, "it begins anew, and its size says what is new"
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "seconds", "shortened"),
+    [(8, 0, False), (8, 3, True), (2, 3, False), (36, 0, True)],
+)
+def test_the_log_is_shortened_when_the_hub_is_quiet_or_the_log_is_large(
+    session: Session, tmp_path: Path, megabytes: int, seconds: float, shortened: bool
+) -> None:
+    _write(session, megabytes)
+    log = tmp_path / "hub.sqlite-wal"
+    written = time.time() - seconds
+    os.utime(log, (written, written))
+    database._checkpoint(str(tmp_path / "hub.sqlite"))
+    assert ((tmp_path / "hub.sqlite").stat().st_size > megabytes * 2**20) is shortened
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,13 @@ log = logging.getLogger(__name__)
 
 LOOK = 10.0
 """Seconds between two looks at the size of the log."""
+QUIET = 2.0
+"""Seconds without a commit after which the hub is taken to have time."""
 LOG_SIZE = 4 * 2**20
-"""Bytes from which on it is brought into the database, as SQLite would by itself."""
+"""Bytes from which on it is brought into the database when the hub is quiet: the next commit
+begins the log anew, and waits for the disk."""
+LARGE_LOG = 32 * 2**20
+"""Bytes from which on that is done in any case."""
 LAST_RESORT = 16384
 """Pages (64 MiB) from which on a commit does it."""
 
@@ -91,8 +97,12 @@ async def keep_log_short(session: Session) -> None:
 
 def _checkpoint(path: str) -> None:
     """Passive: waits for nobody, and nobody for it."""
-    log_file = Path(f"{path}-wal")
-    if log_file.exists() and log_file.stat().st_size > LOG_SIZE:
+    try:
+        log_file = Path(f"{path}-wal").stat()
+    except FileNotFoundError:
+        return
+    quiet = time.time() - log_file.st_mtime > QUIET
+    if log_file.st_size > (LOG_SIZE if quiet else LARGE_LOG):
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
