@@ -112,7 +112,7 @@ class Probe:
             self._account(name, time.perf_counter() - self._collection)
 
     def time_waits(self) -> None:
-        """Account what waits for others inside of callbacks and holds the interpreter meanwhile."""
+        """Account commits, and beginnings of processes in any thread: they hold up the loop."""
         self._time(DefaultDialect, "do_commit", "commit")
         self._time(subprocess, "_fork_exec", "beginning of a process")
 

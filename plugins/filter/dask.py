@@ -116,13 +116,22 @@ def _prologue(cores: int, tls: dict[str, str]) -> list[str]:
 
 
 def _activation(wrapper: str) -> list[str]:
-    """Lines that give the worker what its notebook's kernel was activated with."""
+    """Lines that give the worker what its notebook's kernel was activated with, or end its job.
+
+    All variables anew, for activation also takes some away; by a file, for what activation leaves
+    running would hold a pipe open.
+    """
     environment, modules = ACTIVATED
     options = f'${{{environment}:+--environment "${environment}"}} '
     options += f'${{{modules}:+--module "${modules}"}}'
-    # What the scripts of an environment print is for the log, not for eval.
-    exports = f"{shlex.quote(wrapper)} {options} -- /bin/bash -c 'export -p >&3' 3>&1 >&2"
-    return [f'[ -z "${{{environment}:-}}${{{modules}:-}}" ] || eval "$({exports})"']
+    exports = f'{shlex.quote(wrapper)} {options} -- /bin/bash -c \'export -p > "$0"\' "$exports"'
+    return [
+        f'if [ -n "${{{environment}:-}}${{{modules}:-}}" ]; then',
+        "  exports=$(mktemp) || exit 1",
+        f'  {exports} || {{ rm -f "$exports"; exit 1; }}',
+        '  unset $(compgen -e); . "$exports"; rm -f "$exports"',
+        "fi",
+    ]
 
 
 class FilterModule:

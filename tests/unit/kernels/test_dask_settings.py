@@ -116,41 +116,63 @@ def prefix(tmp_path: Path) -> Path:
     return tmp_path / "her own"
 
 
-def worker(table: list[dict[str, Any]], home: Path, **variables: str) -> str:
+def worker(table: list[dict[str, Any]], home: Path, status: int = 0, **variables: str) -> list[str]:
     """What a worker's job says of its activation, with what Torque gives it of `-v`."""
     section = dask_settings(table, TLS, WRAPPER)["jobqueue"]["pbs"]
     assert section["job-extra-directives"][-1] == "-v GANYMEDE_ENVIRONMENT,GANYMEDE_MODULES"
-    show = 'echo "$PROJ_DATA|$OMP_NUM_THREADS|${PATH%%:*}" > "$HOME/said"'
+    names = ("PROJ_DATA", "R_HOME", "OMP_NUM_THREADS", "PYTHONHOME", "PBS_JOBID", "DASK_X")
+    show = f'echo "${{PATH%%:*}}|{"|".join(f"${name}" for name in names)}" > "$HOME/said"'
     done = subprocess.run(
         ["/bin/bash", "-c", "\n".join([*section["job-script-prologue"], show])],
-        env={"HOME": str(home), "PBS_JOBID": "77.encina", "PATH": "/usr/bin:/bin", **variables},
+        env={
+            **{"HOME": str(home), "TMPDIR": str(home), "PBS_JOBID": "77.encina"},
+            **{"PATH": "/usr/bin:/bin", "PYTHONHOME": "/of/her/profile"},
+            **variables,
+        },
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return (home / "said").read_text().strip()
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+    assert not list(home.glob("tmp.*"))
+    said = home / "said"
+    return said.read_text().strip().split("|") if said.exists() else []
 
 
 def test_a_worker_is_activated_as_its_kernel(
     table: list[dict[str, Any]], prefix: Path, tmp_path: Path
 ) -> None:
     told = worker(table, tmp_path, GANYMEDE_ENVIRONMENT=str(prefix), GANYMEDE_MODULES="")
-    assert told == f"{prefix}/share/proj|1|{prefix}/bin"
+    path, proj, _, threads, python_home, job, certificate = told
+    assert (path, proj, python_home) == (f"{prefix}/bin", f"{prefix}/share/proj", "")
+    assert (threads, job) == ("1", "77.encina")
+    assert certificate == f"{tmp_path}/.ganymede/dask/tls.pem"
     assert (tmp_path / ".ganymede/dask/worker.77.encina.log").read_text() == "exit 9\n"
 
 
 def test_a_worker_of_a_kernel_that_was_not_activated_starts(
     table: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    assert worker(table, tmp_path, GANYMEDE_ENVIRONMENT="", GANYMEDE_MODULES="") == "|1|/usr/bin"
+    told = worker(table, tmp_path, GANYMEDE_ENVIRONMENT="", GANYMEDE_MODULES="")
+    assert told[:5] == ["/usr/bin", "", "", "1", "/of/her/profile"]
 
 
-def test_a_worker_whose_activation_fails_says_so_in_its_log(
+def test_a_worker_has_the_modules_of_its_kernel(
     table: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    assert worker(table, tmp_path, GANYMEDE_ENVIRONMENT="/no/such") == "|1|/usr/bin"
+    (tmp_path / "init").mkdir()
+    load = "module() { export R_HOME=$R_HOME/$2 LOADEDMODULES=$LOADEDMODULES:$2; }\n"
+    (tmp_path / "init" / "bash").write_text(load)
+    modules = "R/4.3:udunits"
+    told = worker(table, tmp_path, GANYMEDE_MODULES=modules, MODULESHOME=str(tmp_path))
+    assert told[:3] == ["/usr/bin", "", "/R/4.3/udunits"]
+
+
+def test_a_worker_whose_activation_fails_says_so_and_ends(
+    table: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert worker(table, tmp_path, status=1, GANYMEDE_ENVIRONMENT="/no/such") == []
     log = (tmp_path / ".ganymede/dask/worker.77.encina.log").read_text()
     assert "the environment /no/such does not exist" in log
 

@@ -138,20 +138,31 @@ def test_an_old_dask_jobqueue_finds_its_settings(
 ) -> None:
     settings = tmp_path / "dask"
     (settings / "before-0.8").mkdir(parents=True)
+    (settings / "before-0.8" / "jobqueue.yaml").touch()
     packages = environment / "lib" / "python3.7" / "site-packages"
     packages.mkdir(parents=True)
     if release:
         (packages / f"dask_jobqueue-{release}.dist-info").mkdir()
-    command = ("--", "sh", "-c", "echo $DASK_ROOT_CONFIG")
-    found = outcome("--environment", environment, *command, DASK_ROOT_CONFIG=str(settings))
-    assert found[1].splitlines()[-1] == f"{settings}{folder}"
+    program = environment / "bin" / "kernel"
+    program.write_text("#!/bin/sh\necho $DASK_ROOT_CONFIG\n")
+    start = ("--environment", environment, "--", "kernel")
+    # Also where a kernel of another release starts it.
+    for given in (settings, settings / "before-0.8"):
+        _, output, _ = outcome(*start, DASK_ROOT_CONFIG=str(given))
+        assert output.splitlines()[-1] == f"{settings}{folder}"
+    # By the program, where it is no environment that was named.
+    assert outcome("--", program, DASK_ROOT_CONFIG=str(settings))[1] == f"{settings}{folder}\n"
 
 
 def test_settings_of_dask_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "lib/python3.7/site-packages/dask_jobqueue-0.7.4.dist-info").mkdir(parents=True)
-    command = ("--environment", tmp_path, "--", "sh", "-c", "echo $DASK_ROOT_CONFIG")
-    assert outcome(*command, DASK_ROOT_CONFIG="/etc/dask")[1] == "/etc/dask\n"
+    program = tmp_path / "bin" / "kernel"
+    program.write_text("#!/bin/sh\necho $DASK_ROOT_CONFIG\n")
+    program.chmod(0o755)
+    start = ("--environment", tmp_path, "--", "kernel")
+    assert outcome(*start, DASK_ROOT_CONFIG="/etc/dask")[1] == "/etc/dask\n"
+    assert outcome(*start)[1] == "\n"
 
 
 MODULES = """

@@ -299,7 +299,7 @@ def test_job_that_dies_before_its_port_is_seen_at_once(hub: Hub) -> None:
     begun = time.monotonic()
     hub.start_server("lena", token)
     text = failure(hub, "lena")
-    assert time.monotonic() - begun < 30, "it did not wait for the start's 60 s"
+    assert time.monotonic() - begun < 15, "long before the start's 60 s are over"
     match = re.search(r"The notebook server of job (\d+).encina ended with exit status 3\.", text)
     assert match is not None, text
     assert (
