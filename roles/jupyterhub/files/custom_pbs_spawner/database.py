@@ -28,8 +28,7 @@ LOOK = 10.0
 QUIET = 2.0
 """Seconds without a commit after which the hub is taken to have time."""
 LOG_SIZE = 4 * 2**20
-"""Bytes from which on it is brought into the database when the hub is quiet: the next commit
-begins the log anew, and waits for the disk."""
+"""Bytes from which on it is brought into the database when the hub is quiet."""
 LARGE_LOG = 32 * 2**20
 """Bytes from which on that is done in any case."""
 LAST_RESORT = 16384
@@ -78,6 +77,8 @@ def _relax(connection: Any, _: object) -> None:
     # A checkpoint waits for the disk: not in a commit, see keep_log_short. In a commit only where
     # the log has grown all the same: it begins anew when nothing was written during a checkpoint.
     connection.execute(f"PRAGMA wal_autocheckpoint = {LAST_RESORT}")
+    # Whoever begins the log anew may wait long for a slow disk, and others for him.
+    connection.execute("PRAGMA busy_timeout = 60000")
     # A log that begins anew is cut, so that its size says how much is new.
     connection.execute("PRAGMA journal_size_limit = 0")
 
@@ -96,7 +97,7 @@ async def keep_log_short(session: Session) -> None:
 
 
 def _checkpoint(path: str) -> None:
-    """Passive: waits for nobody, and nobody for it."""
+    """Passive: waits for nobody, and nobody for it. Then begin the log anew."""
     try:
         log_file = Path(f"{path}-wal").stat()
     except FileNotFoundError:
@@ -104,7 +105,13 @@ def _checkpoint(path: str) -> None:
     quiet = time.time() - log_file.st_mtime > QUIET
     if log_file.st_size > (LOG_SIZE if quiet else LARGE_LOG):
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            _, frames, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames == done:
+                # Who writes next begins the log anew, and waits for the disk to have its first
+                # page. Not the hub's next commit, then: this writes what is there already.
+                connection.execute("PRAGMA journal_size_limit = 0")
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                connection.execute(f"PRAGMA user_version = {version}")
 
 
 async def on_disk(session: Session) -> None:
