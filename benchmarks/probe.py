@@ -127,7 +127,7 @@ class Probe:
             finally:
                 self._account(name, time.perf_counter() - begun)
 
-        setattr(owner, function, timed)
+        _replace(owner, function, timed)
 
     def _account(self, name: str, spent: float) -> None:
         self._spent[name] = self._spent.get(name, 0.0) + spent
@@ -225,7 +225,7 @@ class Probe:
         writer.close()
 
 
-def _replace(owner: type, name: str, method: Any) -> None:
+def _replace(owner: Any, name: str, method: Any) -> None:
     setattr(owner, name, method)
 
 

@@ -97,7 +97,10 @@ async def keep_log_short(session: Session) -> None:
 
 
 def _checkpoint(path: str) -> None:
-    """Passive: waits for nobody, and nobody for it. Then begin the log anew."""
+    """Passive: waits for nobody, and nobody for it. Then begin the log anew.
+
+    A commit of that moment waits for the disk.
+    """
     try:
         log_file = Path(f"{path}-wal").stat()
     except FileNotFoundError:
